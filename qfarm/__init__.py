@@ -1,0 +1,1 @@
+"""qfarm: a distributed quantum-mechanics task farm with a job database."""

@@ -1,0 +1,122 @@
+"""What an engine is: it writes input, names the process to run and parses output. All pure.
+
+An attempt runs in a fresh scratch folder. The worker writes the files of `Engine.write` there,
+starts what `Engine.run` names in a process group that can be killed, and gives the files it left,
+with how the process ended, to `Engine.parse`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import Field
+
+from qfarm.ladder import Ladder, Scalar
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.base import Model
+from qfarm_schemas.config import Stage, TaskKind
+from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import LevelOfTheory
+from qfarm_schemas.result import Result
+
+
+class Job(Model):
+    """One calculation: a geometry, a level of theory and convergence aids.
+
+    Attributes
+    ----------
+    fragment : Fragment
+        Geometry to start from (for a later stage, the optimised one), charge, multiplicity.
+    stage : Stage
+        Task, force criterion and limits. Its level is the one to compute: after a basis
+        fallback the worker has put the fallback's level in.
+    scf, geometry : dict
+        Settings of the rung's aids.
+    threads : int
+        Threads the process may use.
+    memory_mb : int
+        Memory the process may use, MB.
+    """
+
+    fragment: Fragment
+    stage: Stage
+    scf: dict[str, Scalar] = Field(default_factory=dict)
+    geometry: dict[str, Scalar] = Field(default_factory=dict)
+    threads: int = 1
+    memory_mb: int = 4000
+
+    @property
+    def level(self) -> LevelOfTheory:
+        """The level of theory to compute."""
+        return self.stage.level
+
+
+@dataclass(frozen=True)
+class PythonCall:
+    """Run ``module.function(folder: Path) -> None`` in a forked child process.
+
+    `module` is imported once by the process that forks, so that an attempt does not pay for
+    imports. The function reads its input from, and writes its output to, `folder`.
+    """
+
+    module: str
+    function: str = "main"
+
+
+@dataclass(frozen=True)
+class Command:
+    """Run an executable in the scratch folder; its output goes to ``stdout.txt``."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How the process ended: `code` is negative for a signal, as in `subprocess`."""
+
+    code: int
+
+
+class Engine(Protocol):
+    """A program or library that computes energies and forces.
+
+    Every method is pure and deterministic: equal arguments give equal answers, nothing is read
+    from disk, clock or environment.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the engine table and in `LevelOfTheory.engine`."""
+
+    @property
+    def ladder(self) -> Ladder:
+        """Convergence aids, mildest first."""
+
+    def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
+        """Why the engine cannot do this, naming the remedy; None when it can."""
+
+    def write(self, job: Job) -> Mapping[str, str]:
+        """Input files: name -> text."""
+
+    def run(self, job: Job) -> PythonCall | Command:
+        """What to run in the folder that holds the input files."""
+
+    def parse(self, job: Job, files: Mapping[str, str], ended: Exit) -> Result | Failure:
+        """Read the output.
+
+        Parameters
+        ----------
+        job : Job
+            What was asked for.
+        files : mapping
+            Name -> text of every text file in the folder, ``stdout.txt`` and ``stderr.txt``
+            among them.
+        ended : Exit
+            How the process ended; limits and kills by the worker never come here.
+
+        Returns
+        -------
+        Result or Failure
+            Never raises on any content of `files`.
+        """

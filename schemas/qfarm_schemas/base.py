@@ -1,0 +1,31 @@
+"""The frozen model that every schema derives from, and canonical hashing."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Model(BaseModel):
+    """An immutable value; unknown fields are refused, so a typing error never passes silently."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+
+def canonical_json(value: Any) -> bytes:
+    """Serialise plain JSON data so that equal values give equal bytes.
+
+    Keys are sorted, no white space is written and NaN is refused.
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.encode()
+
+
+def digest(prefix: str, data: bytes) -> str:
+    """Return `prefix` followed by the SHA-256 of `data` in hexadecimal.
+
+    The prefix is a letter, because readers of extended xyz turn an identifier such as
+    ``007`` or ``1e5`` into a number.
+    """
+    return prefix + hashlib.sha256(data).hexdigest()

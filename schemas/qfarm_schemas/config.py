@@ -1,0 +1,192 @@
+"""FarmConfig, Partition and Protocol: what the user writes, validated."""
+
+from enum import StrEnum
+from functools import cached_property
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from qfarm_schemas.attempt import Budget
+from qfarm_schemas.base import Model, canonical_json, digest
+from qfarm_schemas.level import BasisTier, LevelOfTheory
+
+
+class TaskKind(StrEnum):
+    """What a stage does with its geometry."""
+
+    OPTIMISATION = "optimisation"
+    SINGLE_POINT = "single-point"
+
+
+class Policy(Model):
+    """How often a stage may be retried, by who is to blame.
+
+    Each number counts failures: with ``chemistry = 6`` the sixth chemistry failure ends the
+    stage. INTERRUPTED costs nothing, WALLTIME and LOST_WORKER are infrastructure.
+    """
+
+    chemistry: int = Field(default=6, ge=1)
+    node: int = Field(default=3, ge=1)
+    infrastructure: int = Field(default=10, ge=1)
+    basis_above_350: BasisTier | None = Field(
+        default=BasisTier.INTERMEDIATE,
+        description="basis tier to fall back to above 350 atoms when the level's own fails",
+    )
+
+    def allowed(self, budget: Budget) -> int:
+        """Failures that `budget` bears."""
+        return {
+            Budget.CHEMISTRY: self.chemistry,
+            Budget.NODE: self.node,
+            Budget.INFRASTRUCTURE: self.infrastructure,
+        }[budget]
+
+
+class Stage(Model):
+    """One stage as planned for one fragment: all that a worker must know besides the geometry.
+
+    Attributes
+    ----------
+    name : str
+        Unique within the protocol, for instance ``preopt``.
+    task : TaskKind
+        Optimisation or single point.
+    level : LevelOfTheory
+        Level of theory.
+    max_force : float
+        Optimisation ends when no atom feels more, eV/A.
+    max_steps : int
+        Geometry steps an attempt may take.
+    time_limit : float
+        Seconds of wall time an attempt may take.
+    memory_mb : int
+        Resident memory an attempt may use, MB.
+    partition : str or None
+        Partition that must run it; None for any.
+    policy : Policy
+        Retry budgets.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    task: TaskKind
+    level: LevelOfTheory
+    max_force: float = Field(default=0.01, gt=0)
+    max_steps: int = Field(default=500, ge=1)
+    time_limit: float = Field(default=86400.0, gt=0)
+    memory_mb: int = Field(default=4000, ge=100)
+    partition: str | None = None
+    policy: Policy = Policy()
+
+    @cached_property
+    def id(self) -> str:
+        """``s`` and the SHA-256 of the canonical JSON."""
+        return digest("s", canonical_json(self.model_dump(mode="json")))
+
+
+class LevelRule(Model):
+    """The level of theory for the fragments it matches; the first match of a stage counts."""
+
+    classes: tuple[str, ...] = Field(default=(), description="fragment classes; empty: all")
+    min_atoms: int = Field(default=1, ge=1)
+    max_atoms: int | None = Field(default=None, ge=1)
+    level: LevelOfTheory
+
+    def matches(self, fragment_class: str, n_atoms: int) -> bool:
+        """Whether a fragment of this class and size is meant."""
+        of_class = not self.classes or fragment_class in self.classes
+        return of_class and self.min_atoms <= n_atoms <= (self.max_atoms or n_atoms)
+
+
+class StageTemplate(Model):
+    """One stage of a protocol; fields as in `Stage`, with a level for each class and size."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    task: TaskKind
+    levels: tuple[LevelRule, ...] = Field(min_length=1)
+    max_force: float = Field(default=0.01, gt=0)
+    max_steps: int = Field(default=500, ge=1)
+    time_limit: float = Field(default=86400.0, gt=0)
+    memory_mb: int = Field(default=4000, ge=100)
+    partition: str | None = None
+    policy: Policy = Policy()
+
+
+class Protocol(Model):
+    """Ordered stages; each starts from the geometry that the one before it accepted."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
+    description: str = ""
+    stages: tuple[StageTemplate, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_unique(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stage names are not unique: {', '.join(names)}")
+        return self
+
+
+class Partition(Model):
+    """Where workers run. `local` starts them on this machine.
+
+    Attributes
+    ----------
+    name : str
+        Name that stages refer to.
+    scheduler : str
+        Kind of scheduler behind it.
+    slots : int
+        Attempts that run at once.
+    threads : int
+        Threads of one attempt.
+    memory_mb : int
+        Memory of one attempt, MB; the smaller of this and the stage's own limit counts.
+    """
+
+    name: str = Field(default="local", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    scheduler: Literal["local"] = "local"
+    slots: int = Field(default=2, ge=1)
+    threads: int = Field(default=1, ge=1)
+    memory_mb: int = Field(default=4000, ge=100)
+
+
+class MongoConfig(Model):
+    """Which MongoDB holds the farm. Without `uri`, `qfarm up` keeps a private one."""
+
+    uri: str | None = Field(default=None, description="mongodb:// address of a replica set")
+    database: str = Field(default="qfarm", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
+    mongod: str | None = Field(default=None, description="path of the mongod executable to start")
+    port: int | None = Field(default=None, ge=1024, le=65535, description="None: any free port")
+
+
+class LeaseConfig(Model):
+    """How long a claim lives without a sign of its worker."""
+
+    seconds: float = Field(default=60.0, gt=0)
+    heartbeat: float = Field(default=10.0, gt=0)
+
+    @model_validator(mode="after")
+    def _beats_before_it_ends(self) -> Self:
+        if self.heartbeat * 2 > self.seconds:
+            raise ValueError("lease.seconds must be at least twice lease.heartbeat")
+        return self
+
+
+class FarmConfig(Model):
+    """A farm: its folder, its MongoDB, its partitions."""
+
+    folder: str = Field(default=".qfarm", description="farm folder, relative to qfarm.toml")
+    scratch: str | None = Field(
+        default=None, description="scratch folder; None: in the farm folder"
+    )
+    keep_scratch: Literal["never", "failed", "always"] = "failed"
+    mongo: MongoConfig = MongoConfig()
+    lease: LeaseConfig = LeaseConfig()
+    partitions: tuple[Partition, ...] = (Partition(),)
+
+    @model_validator(mode="after")
+    def _partitions_unique(self) -> Self:
+        names = [partition.name for partition in self.partitions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"partition names are not unique: {', '.join(names)}")
+        return self
