@@ -1,1 +1,1 @@
-"""TODO."""
+"""What keeps workers busy: clusters, the launcher, the reaper of lost runs."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Export: one file a format, one table."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,6 +12,15 @@ class Model(BaseModel):
     """An immutable value; unknown fields are refused, so a typing error never passes silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy with some fields changed, validated again.
+
+        Pydantic's own neither validates nor forgets cached properties, so a changed copy would
+        keep the id of its original.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**fields | dict(update or {}))
 
 
 def canonical_json(value: Any) -> bytes:

@@ -1,0 +1,47 @@
+# Two commands do everything: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+
+.PHONY: help demo test check cover schemas clean
+
+help:
+	@echo "make demo   install, then take examples/fragments.extxyz to an HDF5 data set in ./$(DEMO)"
+	@echo "make test   install, check style, types and import rules, run every test"
+	@echo "make check  only style, types and import rules"
+	@echo "make clean  remove what the others made (stops the demo's MongoDB first)"
+
+# pip of Debian 12 reads the metadata of pymbd, a current pip refuses it: no upgrade of pip here.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[open,embedded,plot]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[open,embedded,plot,test]'
+	@touch $@
+
+demo: $(VENV)/.run
+	BIN=$(abspath $(BIN)) DEMO=$(DEMO) sh examples/demo.sh
+
+test: $(VENV)/.test check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+cover: $(VENV)/.test
+	$(BIN)/python -m pytest tests/unit tests/conformance --cov --cov-report=term
+
+schemas: $(VENV)/.run
+	$(BIN)/python -m qfarm_schemas.json_schema schemas/json
+
+clean:
+	@if [ -d $(DEMO)/.qfarm ]; then cd $(DEMO) && ../$(BIN)/qfarm down; fi
+	rm -rf $(DEMO) $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,189 @@
+"""The verdict: every check bites, and says what it found."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qfarm.verdict import CLOSEST, Subject, closest_distance, judge, outcome
+from qfarm_schemas.attempt import Failure, FailureKind, Success
+from qfarm_schemas.config import TaskKind
+from qfarm_schemas.level import LevelOfTheory, Thresholds
+from qfarm_schemas.result import Convergence
+from support.build import PBE0, WATER, result, stage
+
+REACHED = Convergence(energy=1e-6, eigenvalues=1e-4, density=1e-6, forces=1e-5)
+XTB = LevelOfTheory(engine="tblite", method="GFN2-xTB", dispersion="intrinsic")
+
+
+def verdict(task: TaskKind = TaskKind.SINGLE_POINT, level: LevelOfTheory = PBE0, **fields: object):
+    subject = Subject(result(**fields), stage(task, level=level, max_force=0.01), WATER)
+    return judge(subject)
+
+
+def missed(**fields: object) -> list[str]:
+    return [check.name for check in verdict(**fields) if not check.passed]
+
+
+def kind(**fields: object) -> FailureKind:
+    found = outcome(verdict(**fields))
+    assert isinstance(found, Failure)
+    assert found.remedy
+    return found.kind
+
+
+def test_a_good_result_is_accepted() -> None:
+    checks = verdict()
+    assert outcome(checks) == Success()
+    assert {check.name for check in checks} >= {
+        "atoms",
+        "rows",
+        "finite numbers",
+        "SCF total energy change",
+        "SCF eigenvalue sum change",
+        "SCF density change",
+        "SCF forces change",
+        "HOMO-LUMO gap",
+        "energy parts",
+        "dispersion energy",
+        "closest atoms",
+        "geometry",
+    }
+
+
+class TestThresholds:
+    NAMES = (
+        ("energy", 1e-5),
+        ("eigenvalues", 1e-3),
+        ("density", 1e-5),
+        ("forces", 1e-4),
+    )
+
+    @pytest.mark.parametrize(("name", "limit"), NAMES)
+    def test_at_the_limit_passes_above_it_does_not(self, name, limit) -> None:
+        at = REACHED.model_copy(update={name: limit})
+        above = REACHED.model_copy(update={name: limit * 1.001})
+        assert missed(convergence=at) == []
+        assert len(missed(convergence=above)) == 1
+        assert kind(convergence=above) is FailureKind.THRESHOLD_MISSED
+
+    @pytest.mark.parametrize(("name", "limit"), NAMES)
+    @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), -1.0])
+    def test_missing_nan_and_large_negative_values_fail(self, name, limit, value) -> None:
+        assert len(missed(convergence=REACHED.model_copy(update={name: value}))) == 1
+
+    @given(st.sampled_from([name for name, _ in NAMES]), st.floats(1e-12, 1e3))
+    def test_agrees_with_plain_comparison(self, name, value) -> None:
+        found = missed(convergence=REACHED.model_copy(update={name: value}))
+        assert bool(found) is (value > getattr(PBE0.thresholds, name))
+
+    def test_the_levels_own_thresholds_count(self) -> None:
+        loose = PBE0.model_copy(update={"thresholds": Thresholds(forces=1e-2)})
+        reached = REACHED.model_copy(update={"forces": 5e-3})
+        assert missed(convergence=reached, level=loose) == []
+        assert missed(convergence=reached) == ["SCF forces change"]
+
+    def test_says_required_and_found(self) -> None:
+        checks = verdict(convergence=REACHED.model_copy(update={"forces": 5e-3}))
+        (check,) = [check for check in checks if not check.passed]
+        assert (check.required, check.found) == ("<= 1e-04 eV/A", "5.00e-03 eV/A")
+        failed = outcome(checks)
+        assert isinstance(failed, Failure)
+        assert "required <= 1e-04 eV/A, found 5.00e-03 eV/A" in failed.cause
+        assert failed.evidence == {"SCF forces change": "5.00e-03 eV/A"}
+
+
+class TestShapes:
+    def test_other_atoms(self) -> None:
+        assert missed(numbers=[8, 1, 9]) == ["atoms"]
+        assert kind(numbers=[1, 8, 1]) is FailureKind.BAD_OUTPUT
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"forces": np.zeros((2, 3))},
+            {"positions": np.zeros((4, 3))},
+            {"hirshfeld_ratios": [0.9]},
+            {"charges": {"mulliken": [0.0, 0.0]}},
+        ],
+    )
+    def test_wrong_number_of_rows(self, fields) -> None:
+        assert missed(**fields) == ["rows"]
+
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    @pytest.mark.parametrize("name", ["energy", "forces", "dipole", "hirshfeld_ratios"])
+    def test_not_finite(self, name, bad) -> None:
+        values = np.array(getattr(result(), name))
+        spoilt = bad if values.ndim == 0 else np.full_like(values, bad)
+        assert "finite numbers" in missed(**{name: spoilt})
+
+    def test_ratios_may_be_absent(self) -> None:
+        assert missed(hirshfeld_ratios=None) == []
+
+
+class TestPhysics:
+    def test_parts_must_sum_to_the_energy(self) -> None:
+        assert missed(energy=-2077.4) == ["energy parts"]
+        assert missed(energy_parts={}, level=XTB) == []
+
+    def test_mbd_must_be_there_when_the_level_has_it(self) -> None:
+        assert missed(energy_parts={"PBE0": -2077.5}) == ["dispersion energy"]
+        assert missed(energy_parts={"GFN2-xTB": -2077.5}, level=XTB) == []
+
+    @pytest.mark.parametrize(("lumo", "ok"), [(-8.99, True), (-9.0, False), (-10.0, False)])
+    def test_gap_is_positive(self, lumo, ok) -> None:
+        assert (missed(lumo=lumo) == []) is ok
+
+    def test_no_gap_is_reported_as_such(self) -> None:
+        assert kind(lumo=-10.0) is FailureKind.NO_GAP
+
+    def test_without_a_lumo_there_is_no_gap_to_judge(self) -> None:
+        assert "HOMO-LUMO gap" not in {check.name for check in verdict(lumo=None)}
+
+    def test_unstable_solutions_are_refused(self) -> None:
+        assert kind(stable=False) is FailureKind.UNSTABLE_SOLUTION
+        assert missed(stable=True) == []
+        assert "stability" not in {check.name for check in verdict(stable=None)}
+
+    def test_a_single_point_does_not_move_atoms(self) -> None:
+        assert missed(positions=WATER.positions + 1e-7) == ["geometry"]
+        assert missed(positions=WATER.positions + 1e-10) == []
+
+    def test_collapsed_atoms(self) -> None:
+        positions = WATER.positions.copy()
+        positions[1] = positions[0] + [0.0, 0.0, CLOSEST - 0.01]
+        fields = {"task": TaskKind.OPTIMISATION, "positions": positions}
+        assert missed(**fields, geometry_converged=True) == ["closest atoms"]
+        assert kind(**fields, geometry_converged=True) is FailureKind.BAD_GEOMETRY
+
+
+class TestOptimisation:
+    def optimised(self, **fields: object) -> list[str]:
+        return missed(task=TaskKind.OPTIMISATION, **({"geometry_converged": True} | fields))
+
+    def test_may_move_atoms(self) -> None:
+        assert self.optimised(positions=WATER.positions * 1.01) == []
+
+    def test_largest_force_counts_by_atom(self) -> None:
+        assert self.optimised(forces=[[0.0099, 0, 0]] + [[0, 0, 0]] * 2) == []
+        assert self.optimised(forces=[[0.0099, 0.0099, 0]] + [[0, 0, 0]] * 2) == ["largest force"]
+
+    @pytest.mark.parametrize("said", [False, None])
+    def test_the_optimiser_must_say_so_too(self, said) -> None:
+        assert self.optimised(geometry_converged=said) == ["largest force"]
+
+    def test_fails_as_geometry(self) -> None:
+        found = kind(task=TaskKind.OPTIMISATION, geometry_converged=False)
+        assert found is FailureKind.GEOMETRY_NOT_CONVERGED
+
+
+def test_the_first_missed_check_gives_the_kind_and_all_are_named() -> None:
+    failed = outcome(verdict(stable=False, lumo=-10.0))
+    assert isinstance(failed, Failure)
+    assert failed.kind is FailureKind.UNSTABLE_SOLUTION
+    assert set(failed.evidence) == {"stability", "HOMO-LUMO gap"}
+
+
+def test_closest_distance() -> None:
+    assert closest_distance(WATER.positions[:1]) == float("inf")
+    assert closest_distance(WATER.positions) == pytest.approx(0.968, abs=1e-3)
