@@ -1,0 +1,26 @@
+#!/bin/sh
+# The main job on the embedded default: fragments -> MongoDB -> workers -> HDF5, table and picture.
+# Called by `make demo`, which sets BIN (where qfarm is installed) and DEMO (the farm's folder).
+set -eu
+examples=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$DEMO"
+cd "$DEMO"
+PATH="$BIN:$PATH"
+export PATH
+
+say() { printf '\n$ %s\n' "$*"; "$@"; }
+
+qfarm up
+trap 'qfarm down' EXIT
+say qfarm submit "$examples/fragments.extxyz" --protocol demo
+say qfarm run
+say qfarm status
+say qfarm export dataset.h5 --overwrite
+say python "$examples/report.py" dataset.h5 dataset.png
+cat <<END
+
+The farm is in $DEMO: \`cd $DEMO\`, put $BIN on your PATH, then
+  qfarm up            start its MongoDB again
+  qfarm list          every stage of every fragment
+  qfarm show ID       one of them: geometry, attempts, SCF trace, verdict
+END
