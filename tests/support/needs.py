@@ -1,0 +1,23 @@
+"""What a test needs from outside: absent means skipped, but failed where everything must be."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def need(condition: object, what: str) -> None:
+    """Skip the running test without `condition`; with ``QFARM_CI=1`` fail it instead."""
+    if condition:
+        return
+    if os.environ.get("QFARM_CI") == "1":
+        pytest.fail(f"QFARM_CI=1 promises everything, but this is missing: {what}")
+    pytest.skip(f"needs {what}")
+
+
+def shared_fixture(name: str) -> Path:
+    """Folder `name` of recorded outputs, below ``QFARM_SHARED`` or ``../shared/fixtures``."""
+    beside = Path(__file__).resolve().parents[2].parent / "shared"
+    folder = Path(os.environ.get("QFARM_SHARED", beside)) / "fixtures" / name
+    need(folder.is_dir(), f"the recorded outputs {folder}")
+    return folder
