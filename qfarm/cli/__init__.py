@@ -1,1 +1,109 @@
-"""TODO."""
+"""The command line: the table of subcommands, and how errors reach the user.
+
+A subcommand is one module in this package that defines ``command``: a function with Typer's
+annotations (or a `typer.Typer` for a group), named in `COMMANDS`. A module is imported only when
+its subcommand runs. Data goes to stdout, everything else to stderr (`qfarm.cli.console`).
+
+Exit codes: 0 done, 1 a `UserError` (what happened and the remedy), 2 wrong usage or an unexpected
+error (with the name of the file that holds the traceback), 130 interrupted.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from qfarm.errors import UserError
+
+
+class Command(NamedTuple):
+    """Where a subcommand is (``module:name``) and its line in ``qfarm --help``."""
+
+    target: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = MappingProxyType(
+    {
+        "up": Command("qfarm.cli.up:command", "Start the farm's MongoDB, or check it."),
+        "down": Command("qfarm.cli.down:command", "Stop the farm's MongoDB; the data stay."),
+        "submit": Command("qfarm.cli.submit:command", "Put fragments from files into the queue."),
+        "run": Command("qfarm.cli.run:command", "Work in the foreground until nothing waits."),
+        "status": Command("qfarm.cli.status:command", "Count stages by state."),
+        "list": Command("qfarm.cli.listing:command", "List fragments and their stages."),
+        "show": Command("qfarm.cli.show:command", "Show all about one fragment."),
+        "retry": Command("qfarm.cli.retry:command", "Make failed or cancelled stages ready again."),
+        "cancel": Command("qfarm.cli.cancel:command", "Take stages out of the queue."),
+        "export": Command("qfarm.cli.export:command", "Write the records to an HDF5 file."),
+        "protocol": Command("qfarm.cli.protocol:command", "List protocols, or show one."),
+    }
+)
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a subcommand only when it is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Put the real command in place of its line of help, then look it up."""
+        if args and args[0] in COMMANDS:
+            self.add_command(_load(args[0]), args[0])
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run; a `UserError` is printed and ends the process with code 1."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            from qfarm.cli.console import print_error
+
+            print_error(error)
+            raise typer.Exit(1) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return get_command(found)
+    single = typer.Typer(add_completion=False)
+    single.command(name)(found)
+    return get_command(single)
+
+
+def _application() -> typer.Typer:
+    application = typer.Typer(
+        cls=LazyGroup,
+        name="qfarm",
+        help="A distributed quantum-mechanics task farm with a job database.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    for name, command in COMMANDS.items():
+        application.command(name, help=command.help)(_placeholder)
+    return application
+
+
+def _placeholder() -> None:
+    """Stand for a subcommand in ``qfarm --help``."""
+
+
+app = _application()
+
+
+def main() -> None:
+    """Entry point of ``qfarm``."""
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001  the last line before the user
+        from qfarm.cli.console import print_unexpected
+
+        print_unexpected(error)
+        sys.exit(2)

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import pytest
+
+from qfarm import config
+from qfarm.engines import TABLE
+from qfarm.errors import ConfigError, NotFoundError
+from qfarm.plan import Plan, plan
+from qfarm_schemas.config import Protocol, TaskKind
+from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import BasisTier
+
+GOOD = """
+name = "mine"
+[[stages]]
+name = "preopt"
+task = "optimisation"
+[[stages.levels]]
+[stages.levels.level]
+engine = "tblite"
+method = "GFN2-xTB"
+"""
+
+
+def chain(n_atoms: int) -> Fragment:
+    """Hydrogen atoms on a line, 1 A apart."""
+    return Fragment(
+        numbers=[1] * n_atoms,
+        positions=[[float(i), 0.0, 0.0] for i in range(n_atoms)],
+        multiplicity=1 + n_atoms % 2,
+        fragment_class="chain",
+        source="chain",
+    )
+
+
+def load_text(folder: Path, text: str) -> Protocol:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return config.load_protocol(str(path))
+
+
+def what_is_wrong(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_text(folder, text)
+    assert str(folder / "mine.toml") in caught.value.what
+    return caught.value.what
+
+
+def test_three_protocols_come_with_qfarm() -> None:
+    assert config.protocols() == ("demo", "open", "open-single-point")
+
+
+@pytest.mark.parametrize("name", config.protocols())
+def test_shipped_protocols_cover_every_size(name: str) -> None:
+    protocol = config.load_protocol(name)
+    assert protocol.name == name
+    assert protocol.description
+    for n_atoms in (1, 2, 350, 351, 1000):
+        planned = plan(chain(n_atoms), protocol)
+        assert isinstance(planned, Plan)
+        assert {stage.level.engine for stage in planned.stages} <= set(TABLE)
+
+
+@pytest.mark.parametrize("name", config.protocols())
+def test_shipped_protocols_end_in_pbe0_mbd_at_the_thresholds_of_qcell(name: str) -> None:
+    last = config.load_protocol(name).stages[-1]
+    assert last.task is TaskKind.SINGLE_POINT
+    for rule in last.levels:
+        level = rule.level
+        limits = level.thresholds
+        assert (level.method, level.dispersion, level.mbd_beta) == ("PBE0", "mbd", 0.85)
+        assert (limits.energy, limits.eigenvalues) == (1e-5, 1e-3)
+        assert (limits.density, limits.forces) == (1e-5, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "n_atoms", "basis"),
+    [
+        ("open", 350, BasisTier.TIGHT),
+        ("open", 351, BasisTier.INTERMEDIATE),
+        ("demo", 14, BasisTier.INTERMEDIATE),
+        ("open-single-point", 14, BasisTier.TIGHT),
+    ],
+)
+def test_basis_of_the_single_point(name: str, n_atoms: int, basis: BasisTier) -> None:
+    planned = plan(chain(n_atoms), config.load_protocol(name))
+    assert isinstance(planned, Plan)
+    assert planned.stages[-1].level.basis is basis
+
+
+def test_preoptimisation_of_open() -> None:
+    preopt = config.load_protocol("open").stages[0]
+    assert (preopt.name, preopt.task, preopt.max_force) == ("preopt", TaskKind.OPTIMISATION, 0.01)
+
+
+def test_user_file(tmp_path: Path) -> None:
+    assert load_text(tmp_path, GOOD).name == "mine"
+
+
+def test_unknown_name_lists_the_known() -> None:
+    with pytest.raises(NotFoundError) as caught:
+        config.load_protocol("opne")
+    assert "open-single-point" in caught.value.remedy
+
+
+def test_broken_toml(tmp_path: Path) -> None:
+    assert "line" in what_is_wrong(tmp_path, "name = \n")
+
+
+def test_fault_names_the_field_as_in_toml(tmp_path: Path) -> None:
+    text = GOOD + 'basis = "tigth"\n'
+    assert "stages[0].levels[0].level.basis: " in what_is_wrong(tmp_path, text)
+    assert "'tigth'" in what_is_wrong(tmp_path, text)
+
+
+def test_unknown_field(tmp_path: Path) -> None:
+    text = GOOD.replace("[[stages.levels]]", "max_froce = 1.0\n[[stages.levels]]")
+    assert "stages[0].max_froce: there is no such field" in what_is_wrong(tmp_path, text)
+
+
+def test_unknown_engine(tmp_path: Path) -> None:
+    what = what_is_wrong(tmp_path, GOOD.replace('"tblite"', '"tblight"'))
+    assert "stages[0].levels[0].level.engine: no engine 'tblight'" in what
+    assert "pyscf, tblite" in what
+
+
+def test_rule_that_matches_nothing(tmp_path: Path) -> None:
+    text = GOOD.replace("[stages.levels.level]", "min_atoms=5\nmax_atoms=4\n[stages.levels.level]")
+    assert "stages[0].levels[0].max_atoms" in what_is_wrong(tmp_path, text)
+
+
+def test_stage_names_must_differ(tmp_path: Path) -> None:
+    twice = GOOD + GOOD.partition("\n[[stages]]")[1] + GOOD.partition("[[stages]]")[2]
+    assert "stage names are not unique" in what_is_wrong(tmp_path, twice)
+
+
+def test_partition_must_be_the_farms(tmp_path: Path) -> None:
+    text = GOOD.replace("[[stages.levels]]", 'partition = "gpu"\n[[stages.levels]]')
+    assert load_text(tmp_path, text).stages[0].partition == "gpu"
+    with pytest.raises(ConfigError, match=r"stages\[0\].partition: .*'gpu'"):
+        config.load_protocol(str(tmp_path / "mine.toml"), config.load(tmp_path))
