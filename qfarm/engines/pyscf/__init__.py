@@ -1,0 +1,132 @@
+"""The PySCF engine: PBE0 with density fitting and MBD@rsSCS, single points with forces.
+
+This module is pure and loads no PySCF. The child process runs `compute.main`: `scf` converges
+the density, `convergence` measures the four quantities of the verdict (their formulas stand
+there), `properties` derives what the record holds.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from qfarm.engines import inprocess
+from qfarm.engines.base import Exit, Job, PythonCall
+from qfarm.engines.pyscf.basis import HEAVIEST, TABLE
+from qfarm.ladder import Aid, Ladder
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.config import TaskKind
+from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import Dispersion, LevelOfTheory
+from qfarm_schemas.result import Result
+
+LADDER: Final = Ladder(
+    scf=(
+        Aid("diis"),
+        Aid("damped", {"diis_space": 14, "damp": 0.5, "max_cycle": 100}),
+        Aid("level-shift", {"level_shift": 0.3, "max_cycle": 150}),
+        Aid("newton", {"second_order": True, "max_cycle": 60}),
+    )
+)
+"""SCF rungs: names and values of `qfarm.engines.pyscf.settings.Settings`. Level shift in Ha."""
+
+GRID_LEVELS: Final = range(3, 10)
+"""PySCF grid levels a level of theory may ask for; below 3 the grid noise spoils the forces."""
+
+
+class PyscfEngine:
+    """PBE0 (+ MBD@rsSCS) single points by PySCF in a child process."""
+
+    name = "pyscf"
+    ladder = LADDER
+
+    def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
+        """Why the engine cannot do this, naming the remedy; None when it can."""
+        of_level = (check(level) for check in _LEVEL_CHECKS)
+        of_fragment = (check(fragment) for check in _FRAGMENT_CHECKS)
+        reasons = (_task(task), *of_level, *of_fragment)
+        return next((reason for reason in reasons if reason), None)
+
+    def write(self, job: Job) -> Mapping[str, str]:
+        """Input files: the job itself."""
+        return inprocess.write(job)
+
+    def run(self, job: Job) -> PythonCall:
+        """What to run in the folder that holds the input."""
+        return PythonCall("qfarm.engines.pyscf.compute")
+
+    def parse(self, job: Job, files: Mapping[str, str], ended: Exit) -> Result | Failure:
+        """Read what the child left; never raises."""
+        return inprocess.parse(files, ended)
+
+
+def _task(task: TaskKind) -> str | None:
+    if task is TaskKind.SINGLE_POINT:
+        return None
+    return "pyscf does single points only: optimise in a stage of the tblite engine before it"
+
+
+def _method(level: LevelOfTheory) -> str | None:
+    if level.method == "PBE0":
+        return None
+    return f"pyscf computes PBE0 here, not {level.method!r}: set method = 'PBE0'"
+
+
+def _dispersion(level: LevelOfTheory) -> str | None:
+    if level.dispersion is Dispersion.MBD_NL:
+        return (
+            "pyscf has no MBD-NL: it needs the VV10 polarizability of FHI-aims; "
+            "set dispersion = 'mbd' (MBD@rsSCS)"
+        )
+    if level.dispersion is Dispersion.INTRINSIC:
+        return "PBE0 has no dispersion of its own: set dispersion = 'mbd' or 'none'"
+    return None
+
+
+def _basis(level: LevelOfTheory) -> str | None:
+    if level.basis in TABLE:
+        return None
+    tiers = " or ".join(tier.value for tier in TABLE)
+    return f"basis tier {level.basis.value!r} is not mapped to a Gaussian basis: use {tiers}"
+
+
+def _options(level: LevelOfTheory) -> str | None:
+    unknown = sorted(set(level.options) - {"grid_level"})
+    if unknown:
+        return f"unknown option {', '.join(unknown)}: pyscf knows grid_level"
+    grid = level.options.get("grid_level", GRID_LEVELS.start)
+    if type(grid) is not int or grid not in GRID_LEVELS:
+        return f"grid_level must be a whole number from 3 to 9, not {grid!r}"
+    return None
+
+
+def _elements(fragment: Fragment) -> str | None:
+    heavy = sorted({int(number) for number in fragment.numbers if number > HEAVIEST})
+    if not heavy:
+        return None
+    return (
+        f"elements Z = {', '.join(map(str, heavy))} need an effective core potential, which this "
+        "engine does not have: use an all-electron engine such as FHI-aims"
+    )
+
+
+def _electrons(fragment: Fragment) -> str | None:
+    electrons, unpaired = fragment.n_electrons, fragment.multiplicity - 1
+    if electrons < 1:
+        return f"charge {fragment.charge:+d} leaves {electrons} electrons: check the charge"
+    if unpaired > electrons or (electrons - unpaired) % 2:
+        return (
+            f"{electrons} electrons (charge {fragment.charge:+d}) cannot have multiplicity "
+            f"{fragment.multiplicity}: check charge and multiplicity"
+        )
+    return None
+
+
+_LEVEL_CHECKS: Final[tuple[Callable[[LevelOfTheory], str | None], ...]] = (
+    _method,
+    _dispersion,
+    _basis,
+    _options,
+)
+
+_FRAGMENT_CHECKS: Final[tuple[Callable[[Fragment], str | None], ...]] = (_elements, _electrons)
+
+ENGINE: Final = PyscfEngine()

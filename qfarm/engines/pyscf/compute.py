@@ -1,0 +1,113 @@
+"""One calculation in the child process: job in, result or failure out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyscf import lib
+
+from qfarm.engines import inprocess
+from qfarm.engines.base import Job
+from qfarm.engines.hirshfeld import FreeAtomError, Hirshfeld
+from qfarm.engines.mbd import MbdCollapse, MbdResult, mbd_energy_and_gradient
+from qfarm.engines.pyscf import failures, properties
+from qfarm.engines.pyscf.convergence import convergence
+from qfarm.engines.pyscf.scf import ScfBreakdownError, Solution, frontier, solve
+from qfarm.engines.pyscf.settings import Settings, settings
+from qfarm.verdict import CLOSEST, closest_distance
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.result import Result
+from qfarm_schemas.units import HARTREE
+
+
+def main(folder: Path) -> None:
+    """Compute the job in `folder` and leave the outcome there."""
+    job = inprocess.read_job(folder)
+    with _within(folder), lib.with_omp_threads(job.threads):
+        inprocess.save(folder, compute(job))
+
+
+def compute(job: Job) -> Result | Failure:
+    """Run one single point."""
+    try:
+        return _single_point(job, settings(job))
+    except (ScfBreakdownError, np.linalg.LinAlgError) as error:
+        return failures.broken_down(error)
+    except FreeAtomError as error:
+        return failures.no_free_atom(error)
+    except MbdCollapse as error:
+        return failures.mbd_collapse(error)
+    except MemoryError as error:
+        return failures.out_of_memory(error, job)
+
+
+def _single_point(job: Job, aids: Settings) -> Result | Failure:
+    closest = closest_distance(job.fragment.positions)
+    if closest < CLOSEST:
+        return failures.collapsed(closest)
+    solution = solve(job, aids)
+    if not solution.converged:
+        return failures.not_converged(solution)
+    if solution.stable is False:
+        return failures.unstable(solution)
+    shares = properties.partition(solution.mean_field, job.level)
+    return _result(job, solution, shares, _dispersion(job, shares))
+
+
+def _dispersion(job: Job, shares: Hirshfeld) -> MbdResult | None:
+    """MBD@rsSCS of the fragment; None when the level has no dispersion."""
+    beta, fragment = job.level.mbd_beta, job.fragment
+    if beta is None:
+        return None
+    return mbd_energy_and_gradient(fragment.numbers, fragment.positions, shares.ratios, beta)
+
+
+def _result(
+    job: Job, solution: Solution, shares: Hirshfeld, dispersion: MbdResult | None
+) -> Result:
+    solver, trace = solution.mean_field, solution.trace
+    forces, gradient = properties.gradient(solver)
+    parts = {job.level.method: float(solver.e_tot) * HARTREE}
+    if dispersion is not None:
+        parts["MBD"] = dispersion.energy
+    assert trace.before is not None  # noqa: S101 (a converged SCF has compared two iterations)
+    assert trace.after is not None  # noqa: S101
+    homo, lumo = frontier(trace.after.mo_energy, trace.after.mo_occ)
+    return Result(
+        numbers=job.fragment.numbers,
+        positions=job.fragment.positions,
+        energy=sum(parts.values()),
+        energy_parts=parts,
+        forces=forces if dispersion is None else forces + dispersion.forces,
+        dipole=properties.dipole(solver),
+        charges={
+            "mulliken": properties.mulliken(solver, trace.overlap),
+            "hirshfeld": shares.charges,
+        },
+        hirshfeld_ratios=shares.ratios,
+        homo=_in_ev(homo),
+        lumo=_in_ev(lumo),
+        spin_squared=properties.spin_squared(solver),
+        convergence=convergence(trace.before, trace.after, gradient, trace.overlap),
+        scf_trace=tuple(trace.iterations),
+        stable=solution.stable,
+        notes=properties.notes(job.fragment, job.level, forces, shares.ratios),
+        engine_version=properties.version(),
+    )
+
+
+def _in_ev(energy: float | None) -> float | None:
+    return None if energy is None else energy * HARTREE
+
+
+@contextmanager
+def _within(folder: Path) -> Iterator[None]:
+    """Keep PySCF's temporary files in `folder`."""
+    parameters: Any = lib.param
+    before, parameters.TMPDIR = parameters.TMPDIR, str(folder)
+    try:
+        yield
+    finally:
+        parameters.TMPDIR = before
