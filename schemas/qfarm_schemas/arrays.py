@@ -13,22 +13,29 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
     return copy
 
 
+def _floats(value: Any) -> NDArray[np.float64]:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, OverflowError) as error:  # pydantic reports ValueError alone
+        raise ValueError(f"expected numbers: {error}") from error
+
+
 def _vectors(value: Any) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=np.float64)
+    array = _floats(value)
     if array.ndim != 2 or array.shape[1] != 3:
         raise ValueError(f"expected shape (n, 3), found {array.shape}")
     return _frozen(array)
 
 
 def _vector(value: Any) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=np.float64)
+    array = _floats(value)
     if array.shape != (3,):
         raise ValueError(f"expected shape (3,), found {array.shape}")
     return _frozen(array)
 
 
 def _scalars(value: Any) -> NDArray[np.float64]:
-    array = np.asarray(value, dtype=np.float64)
+    array = _floats(value)
     if array.ndim != 1:
         raise ValueError(f"expected shape (n,), found {array.shape}")
     return _frozen(array)

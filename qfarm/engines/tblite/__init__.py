@@ -1,0 +1,119 @@
+"""The tblite engine: GFN2-xTB and GFN1-xTB, single points and geometry optimisations.
+
+This module is pure and loads no tblite. The child process runs `compute.main`: `scc` converges
+the charges and measures the four quantities of the verdict (their formulas stand there),
+`optimise` moves the atoms, `properties` derives what the record holds.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from qfarm.engines import inprocess
+from qfarm.engines.base import Exit, Job, PythonCall
+from qfarm.engines.tblite.settings import LADDER, TEMPERATURE, TEMPERATURE_OPTION
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.config import TaskKind
+from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
+from qfarm_schemas.result import Result
+
+METHODS: Final = ("GFN2-xTB", "GFN1-xTB")
+"""Hamiltonians; J. Chem. Theory Comput. 15, 1652 (2019) and 13, 1989 (2017)."""
+
+HEAVIEST: Final = 86
+"""Radon: the last element with GFN parameters."""
+
+
+class TbliteEngine:
+    """GFN-xTB by tblite in a child process."""
+
+    name = "tblite"
+    ladder = LADDER
+
+    def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
+        """Why the engine cannot do this, naming the remedy; None when it can."""
+        of_level = (check(level) for check in _LEVEL_CHECKS)
+        of_fragment = (check(fragment) for check in _FRAGMENT_CHECKS)
+        return next((reason for reason in (*of_level, *of_fragment) if reason), None)
+
+    def write(self, job: Job) -> Mapping[str, str]:
+        """Input files: the job itself."""
+        return inprocess.write(job)
+
+    def run(self, job: Job) -> PythonCall:
+        """What to run in the folder that holds the input."""
+        return PythonCall("qfarm.engines.tblite.compute")
+
+    def parse(self, job: Job, files: Mapping[str, str], ended: Exit) -> Result | Failure:
+        """Read what the child left; never raises."""
+        return inprocess.parse(files, ended)
+
+
+def _method(level: LevelOfTheory) -> str | None:
+    if level.method in METHODS:
+        return None
+    return f"tblite computes {' and '.join(METHODS)} here, not {level.method!r}"
+
+
+def _dispersion(level: LevelOfTheory) -> str | None:
+    if level.dispersion is Dispersion.INTRINSIC:
+        return None
+    return (
+        f"{level.method} brings its own dispersion and takes no {level.dispersion.value!r}: "
+        "set dispersion = 'intrinsic'"
+    )
+
+
+def _basis(level: LevelOfTheory) -> str | None:
+    if level.basis is BasisTier.NONE:
+        return None
+    return f"{level.method} brings its own basis, not {level.basis.value!r}: set basis = 'none'"
+
+
+def _options(level: LevelOfTheory) -> str | None:
+    unknown = sorted(set(level.options) - {TEMPERATURE_OPTION})
+    if unknown:
+        return f"unknown option {', '.join(unknown)}: tblite knows {TEMPERATURE_OPTION}"
+    kelvin = level.options.get(TEMPERATURE_OPTION, TEMPERATURE)
+    number = isinstance(kelvin, int | float) and not isinstance(kelvin, bool)
+    if number and 0 < float(kelvin) < math.inf:
+        return None
+    return f"{TEMPERATURE_OPTION} must be a number of kelvin above 0, not {kelvin!r}"
+
+
+def _elements(fragment: Fragment) -> str | None:
+    heavy = sorted({int(number) for number in fragment.numbers if number > HEAVIEST})
+    if not heavy:
+        return None
+    listed = ", ".join(map(str, heavy))
+    return f"GFN-xTB has no parameters for Z = {listed}: it ends at radon (86)"
+
+
+def _electrons(fragment: Fragment) -> str | None:
+    unpaired, electrons = fragment.multiplicity - 1, fragment.n_electrons
+    if electrons < 1:
+        return f"charge {fragment.charge:+d} leaves no electron: check the charge"
+    if unpaired > electrons:
+        return (
+            f"multiplicity {fragment.multiplicity} needs {unpaired} unpaired electrons, there are "
+            f"{electrons}: check charge and multiplicity"
+        )
+    if (electrons - unpaired) % 2:
+        return (
+            f"{electrons} electrons cannot have multiplicity {fragment.multiplicity}: with charge "
+            f"{fragment.charge:+d} it must be {'odd' if electrons % 2 == 0 else 'even'}"
+        )
+    return None
+
+
+_LEVEL_CHECKS: Final[tuple[Callable[[LevelOfTheory], str | None], ...]] = (
+    _method,
+    _dispersion,
+    _basis,
+    _options,
+)
+
+_FRAGMENT_CHECKS: Final[tuple[Callable[[Fragment], str | None], ...]] = (_elements, _electrons)
+
+ENGINE: Final = TbliteEngine()
