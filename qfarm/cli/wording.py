@@ -1,0 +1,86 @@
+"""Wording: levels of theory, times, sizes and ids as a chemist reads them. Pure."""
+
+from collections.abc import Iterable
+
+from qfarm.engines.pyscf.basis import TABLE as PYSCF_BASIS
+from qfarm_schemas.attempt import Rung
+from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
+
+SHORTEST_ID = 11
+"""``f`` and 40 bits: among a million fragments two share it with a chance below one half."""
+
+
+def method(level: LevelOfTheory) -> str:
+    """Method and dispersion, for instance ``PBE0+MBD``."""
+    inside = level.dispersion in (Dispersion.NONE, Dispersion.INTRINSIC)
+    return level.method if inside else f"{level.method}+{level.dispersion.value.upper()}"
+
+
+def level_name(level: LevelOfTheory) -> str:
+    """Name for tables, for instance ``PBE0+MBD/tight`` or ``GFN2-xTB``."""
+    if level.basis is BasisTier.NONE:
+        return method(level)
+    return f"{method(level)}/{level.basis.value}"
+
+
+def level_words(level: LevelOfTheory) -> str:
+    """Level of theory in full: dispersion, basis set, engine, options."""
+    parts = [method(level)]
+    if level.mbd_beta is not None:
+        parts.append(f"beta {level.mbd_beta:g}")
+    if level.basis is not BasisTier.NONE:
+        parts.append(f"basis {basis_words(level)}")
+    parts += [f"{name} {value}" for name, value in sorted(level.options.items())]
+    return f"{', '.join(parts)}; engine {level.engine}"
+
+
+def basis_words(level: LevelOfTheory) -> str:
+    """Basis tier and what the engine makes of it, for instance ``tight (def2-TZVP)``."""
+    mapped = PYSCF_BASIS.get(level.basis) if level.engine == "pyscf" else None
+    return f"{level.basis.value} ({mapped.label})" if mapped else level.basis.value
+
+
+def thresholds_words(level: LevelOfTheory) -> str:
+    """The four SCF thresholds."""
+    limits = level.thresholds
+    return (
+        f"energy {limits.energy:g} eV, eigenvalue sum {limits.eigenvalues:g} eV, "
+        f"density {limits.density:g}, forces {limits.forces:g} eV/A"
+    )
+
+
+def rung_words(rung: Rung | None) -> str:
+    """SCF aid, geometry aid and basis fallback of a rung."""
+    if rung is None:
+        return ""
+    basis = f"basis {rung.basis.value}" if rung.basis else ""
+    return ", ".join(part for part in (rung.scf, rung.geometry, basis) if part)
+
+
+def duration(seconds: float) -> str:
+    """Time in two units at most: ``3.2 s``, ``4 min 05 s``, ``2 h 10 min``, ``3 d 4 h``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def id_length(ids: Iterable[str]) -> int:
+    """Characters that tell these ids apart; never below `SHORTEST_ID`."""
+    different = set(ids)
+    length = SHORTEST_ID
+    while len({name[:length] for name in different}) < len(different):
+        length += 1
+    return length
+
+
+def counted(number: int, noun: str) -> str:
+    """Return ``1 stage``, ``2 stages``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,190 @@
+"""Checks: what a fragment must satisfy before it costs computing time. Pure; one table.
+
+Each check takes a `Draft` and returns a `Flaw`, or None when the draft passes or another check
+already speaks for what is missing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from qfarm.intake.problem import Flaw, Kind
+from qfarm.verdict import CLOSEST
+
+FARTHEST: Final = 1e6
+"""A: a coordinate beyond this is an error, not a molecule; it also keeps the id's grid exact."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A fragment as read; charge and multiplicity are None where the file is silent or wrong.
+
+    `charge_wrong` and `multiplicity_wrong` tell these two cases apart, so that a bad key is
+    reported once and not again by its consequences.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    periodic: bool = False
+    charge: int | None = None
+    multiplicity: int | None = None
+    charge_wrong: bool = False
+    multiplicity_wrong: bool = False
+
+    @property
+    def electrons(self) -> int | None:
+        """Number of electrons; None where it cannot be told."""
+        known = len(self.numbers) > 0 and not self.charge_wrong and elements(self) is None
+        return int(self.numbers.sum()) - (self.charge or 0) if known else None
+
+    @property
+    def finite(self) -> bool:
+        """Whether every coordinate is a finite number."""
+        return bool(np.isfinite(self.positions).all())
+
+
+def empty(draft: Draft) -> Flaw | None:
+    """At least one atom."""
+    if len(draft.numbers):
+        return None
+    return Flaw(Kind.EMPTY, "the frame holds no atoms", "Take the frame out of the file.")
+
+
+def elements(draft: Draft) -> Flaw | None:
+    """Atomic numbers 1 to 118."""
+    wrong = np.flatnonzero((draft.numbers < 1) | (draft.numbers >= len(chemical_symbols)))
+    if not len(wrong):
+        return None
+    number = int(draft.numbers[wrong[0]])
+    name = "a dummy atom X" if number == 0 else f"atomic number {number}"
+    return Flaw(Kind.ELEMENT, f"atom {wrong[0] + 1} is {name}", "Name a real element.")
+
+
+def finite(draft: Draft) -> Flaw | None:
+    """Return a flaw for NaN or infinity."""
+    if draft.finite:
+        return None
+    atom = int(np.flatnonzero(~np.isfinite(draft.positions).all(axis=1))[0])
+    where = _atom(draft, atom)
+    return Flaw(Kind.NOT_FINITE, f"{where} is at NaN or infinity", "Mend its coordinates.")
+
+
+def in_range(draft: Draft) -> Flaw | None:
+    """Coordinates that a molecule can have."""
+    if not draft.finite or not len(draft.numbers):
+        return None
+    atom = int(np.abs(draft.positions).max(axis=1).argmax())
+    farthest = float(np.abs(draft.positions[atom]).max())
+    if farthest <= FARTHEST:
+        return None
+    what = f"{_atom(draft, atom)} has a coordinate of {farthest:.3g} A"
+    return Flaw(Kind.TOO_FAR, what, "Coordinates are in A; mend the line.")
+
+
+def overlap(draft: Draft) -> Flaw | None:
+    """No two atoms nearer than `qfarm.verdict.CLOSEST`."""
+    if len(draft.numbers) < 2 or not draft.finite:
+        return None
+    # Two neighbours each, because a point's nearest is itself or, at distance 0, its twin.
+    distances, neighbours = KDTree(draft.positions).query(draft.positions, k=2)
+    atom = int(distances[:, 1].argmin())
+    closest = float(distances[atom, 1])
+    if closest >= CLOSEST:
+        return None
+    other = int(next(n for n in neighbours[atom] if n != atom))
+    first, second = sorted((atom, other))
+    return Flaw(
+        Kind.OVERLAP,
+        f"{_atom(draft, first)} and {_atom(draft, second)} are {closest:.3f} A apart "
+        f"(at least {CLOSEST} A)",
+        "Coordinates are in A; remove the duplicate atom or mend the geometry.",
+    )
+
+
+def not_periodic(draft: Draft) -> Flaw | None:
+    """Molecules only."""
+    if not draft.periodic:
+        return None
+    return Flaw(
+        Kind.PERIODIC,
+        "the frame is periodic, and qfarm computes molecules",
+        'Take Lattice out of the comment line, or write pbc="F F F".',
+    )
+
+
+def charge_possible(draft: Draft) -> Flaw | None:
+    """At least one electron, and at most twice as many as protons."""
+    if draft.electrons is None or 1 <= draft.electrons <= 2 * int(draft.numbers.sum()):
+        return None
+    return Flaw(
+        Kind.CHARGE,
+        f"a charge of {draft.charge} leaves {draft.electrons} electrons",
+        "Correct the charge (total charge in e).",
+    )
+
+
+def parity(draft: Draft) -> Flaw | None:
+    """An even number of electrons has an odd multiplicity, and the other way round."""
+    electrons = draft.electrons
+    if electrons is None or draft.multiplicity_wrong or electrons < 1:
+        return None
+    multiplicity = 1 if draft.multiplicity is None else draft.multiplicity
+    if (electrons + multiplicity) % 2 == 1:
+        return None
+    said = f"{electrons} electrons (charge {draft.charge or 0}{_if(draft.charge, ', assumed')})"
+    if draft.multiplicity is None:
+        remedy = "Write the right charge= (total charge in e) or multiplicity= (2S+1), or both."
+        return Flaw(
+            Kind.PARITY, f"{said} cannot be a singlet, and no multiplicity is given", remedy
+        )
+    return Flaw(
+        Kind.PARITY,
+        f"{said} cannot have multiplicity {draft.multiplicity}",
+        "Correct charge= or multiplicity=; the multiplicity is 2S+1, also under `spin`.",
+    )
+
+
+def spin_possible(draft: Draft) -> Flaw | None:
+    """Not more unpaired electrons than electrons."""
+    electrons, multiplicity = draft.electrons, draft.multiplicity
+    if electrons is None or multiplicity is None or multiplicity - 1 <= electrons:
+        return None
+    return Flaw(
+        Kind.MULTIPLICITY,
+        f"multiplicity {multiplicity} needs {multiplicity - 1} unpaired electrons, but there are "
+        f"{electrons}",
+        "Correct multiplicity= (2S+1).",
+    )
+
+
+CHECKS: Final[tuple[Callable[[Draft], Flaw | None], ...]] = (
+    empty,
+    elements,
+    finite,
+    in_range,
+    overlap,
+    not_periodic,
+    charge_possible,
+    parity,
+    spin_possible,
+)
+
+
+def flaws(draft: Draft) -> tuple[Flaw, ...]:
+    """All flaws of a draft, in the order of `CHECKS`."""
+    return tuple(flaw for check in CHECKS if (flaw := check(draft)) is not None)
+
+
+def _atom(draft: Draft, index: int) -> str:
+    number = int(draft.numbers[index])
+    known = 0 <= number < len(chemical_symbols)
+    return f"atom {index + 1} ({chemical_symbols[number] if known else number})"
+
+
+def _if(charge: int | None, text: str) -> str:
+    return text if charge is None else ""

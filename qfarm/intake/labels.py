@@ -1,0 +1,162 @@
+"""Labels: charge, multiplicity, class and tags from the keys that the field uses. Pure.
+
+Every multiplicity key means 2S+1: OMol25's ``spin``, MACE's ``total_spin`` (default 1) and
+QCElemental's ``molecular_multiplicity`` are all defined so. A file that means 2S instead cannot
+slip through, because 2S and 2S+1 differ in parity and the electron count tells them apart.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+from qfarm.intake.problem import Flaw, Kind
+from qfarm.intake.structure import Structure
+
+CHARGE_KEYS: Final = ("charge", "total_charge", "molecular_charge")
+"""Total charge in e: most files and OMol25, MACE, QCElemental."""
+
+MULTIPLICITY_KEYS: Final = ("multiplicity", "spin", "total_spin", "molecular_multiplicity")
+"""2S+1: most files, OMol25, MACE, QCElemental."""
+
+CLASS_KEYS: Final = ("class", "fragment_class")
+TAG_KEYS: Final = ("tags",)
+
+MISTAKEN: Final[Mapping[str, str]] = {
+    "q": "charge",
+    "chrg": "charge",
+    "net_charge": "charge",
+    "formal_charge": "charge",
+    "mult": "multiplicity",
+    "spin_multiplicity": "multiplicity",
+    "uhf": "multiplicity",
+    "n_unpaired": "multiplicity",
+}
+"""Keys that look like a charge or a multiplicity but are not read; refused, never ignored."""
+
+NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:+-]*")
+"""A class or a tag: ASE keeps such a word as it is."""
+
+
+def charge(structure: Structure) -> int | Flaw | None:
+    """Total charge, e; None when no key gives it."""
+    found = _whole_number(structure, CHARGE_KEYS, Kind.CHARGE)
+    total = round(structure.summed_charge) if np.isfinite(structure.summed_charge) else 0
+    if found is None and total != 0:
+        return Flaw(
+            Kind.CHARGE,
+            f"the atomic charges sum to {total:+d} e, but no key gives the total charge",
+            f"Write charge={total} in the comment line.",
+        )
+    return found
+
+
+def multiplicity(structure: Structure) -> int | Flaw | None:
+    """Spin multiplicity 2S+1; None when no key gives it."""
+    found = _whole_number(structure, MULTIPLICITY_KEYS, Kind.MULTIPLICITY)
+    unpaired = round(structure.summed_spin) if np.isfinite(structure.summed_spin) else 0
+    if found is None and unpaired != 0:
+        return Flaw(
+            Kind.MULTIPLICITY,
+            f"the magnetic moments sum to {unpaired}, but no key gives the multiplicity",
+            f"Write multiplicity={abs(unpaired) + 1} in the comment line.",
+        )
+    if isinstance(found, int) and found < 1:
+        return Flaw(
+            Kind.MULTIPLICITY,
+            f"the multiplicity is {found}",
+            "The multiplicity is 2S+1, so 1 for a closed shell; `spin` means the same, as in "
+            "OMol25.",
+        )
+    return found
+
+
+def fragment_class(structure: Structure) -> str | Flaw | None:
+    """Class of the data set; None when no key gives it."""
+    values = _values(structure.info, CLASS_KEYS)
+    for key, value in values.items():
+        if not isinstance(value, str) or not NAME.fullmatch(value):
+            return _bad_name(Kind.CLASS, key, value)
+    if len(set(values.values())) > 1:
+        return _disagree(Kind.CLASS, values)
+    return next(iter(values.values()), None)
+
+
+def tags(structure: Structure) -> tuple[str, ...] | Flaw:
+    """Return the tags, in order; empty when there are none."""
+    values = _values(structure.info, TAG_KEYS)
+    for key, value in values.items():
+        words = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+        if not isinstance(words, list) or not all(_is_name(word) for word in words):
+            return _bad_name(Kind.TAGS, key, value)
+        return tuple(dict.fromkeys(words))
+    return ()
+
+
+def mistaken_key(structure: Structure) -> Flaw | None:
+    """A key that the writer may have meant as charge or multiplicity."""
+    for key, value in structure.info.items():
+        meant = MISTAKEN.get(key.lower())
+        if meant is not None and not isinstance(value, bool):
+            kind = Kind.CHARGE if meant == "charge" else Kind.MULTIPLICITY
+            return Flaw(kind, f"the key {key!r} is not read", f"Write {meant}= instead.")
+    return None
+
+
+def _whole_number(structure: Structure, keys: tuple[str, ...], kind: Kind) -> int | Flaw | None:
+    values = _values(structure.info, keys)
+    for key, value in values.items():
+        if isinstance(value, bool):
+            return Flaw(
+                kind, f"the comment line has {key!r} without a number", f"Write {keys[0]}=N."
+            )
+        if not _is_whole(value):
+            return Flaw(kind, f"{key}={_short(value)} is not a whole number", f"Write {keys[0]}=N.")
+    if len({int(value) for value in values.values()}) > 1:
+        return _disagree(kind, values)
+    return _given_twice(structure.comment, keys, kind) or next(
+        (int(value) for value in values.values()), None
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    if not isinstance(value, int | float | np.integer | np.floating):
+        return False
+    return bool(np.isfinite(value)) and float(value).is_integer()
+
+
+def _is_name(word: Any) -> bool:
+    return isinstance(word, str) and NAME.fullmatch(word) is not None
+
+
+def _values(info: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return entries whose key is one of `keys`, whatever its case or a colon behind it."""
+    return {key: value for key, value in info.items() if key.lower().strip(":;,") in keys}
+
+
+def _given_twice(comment: str, keys: tuple[str, ...], kind: Kind) -> Flaw | None:
+    """ASE keeps the last of two equal keys without a word."""
+    for key in keys:
+        if len(re.findall(rf"(?i)(?<!\S){key}\s*=", comment)) > 1:
+            return Flaw(kind, f"the comment line gives {key!r} twice", "Keep the right one.")
+    return None
+
+
+def _disagree(kind: Kind, values: Mapping[str, Any]) -> Flaw:
+    listed = " and ".join(f"{key}={_short(value)}" for key, value in values.items())
+    return Flaw(kind, f"{listed} disagree", "Keep the right one.")
+
+
+def _bad_name(kind: Kind, key: str, value: Any) -> Flaw:
+    return Flaw(
+        kind,
+        f"{key}={_short(value)} is no name (as ASE reads it)",
+        "Begin with a letter, go on with letters, digits and _ . : + -; T, F, True and False "
+        "are truth values to ASE.",
+    )
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else f"{text[:40]}..."
