@@ -37,7 +37,8 @@ def judge(subject: Subject) -> tuple[Check, ...]:
     shapes = tuple(check(subject) for check in _SHAPE_CHECKS)
     if not all(check.passed for check in shapes):
         return shapes
-    applicable = (check(subject) for check in _CHECKS)
+    with np.errstate(over="ignore"):  # garbage like 1e300 overflows to inf, which fails a check
+        applicable = [check(subject) for check in _CHECKS]
     return shapes + _thresholds(subject) + tuple(check for check in applicable if check)
 
 

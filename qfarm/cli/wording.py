@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from qfarm.engines.pyscf.basis import TABLE as PYSCF_BASIS
+from qfarm.engines import basis_set
 from qfarm_schemas.attempt import Rung
 from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
 
@@ -36,8 +36,8 @@ def level_words(level: LevelOfTheory) -> str:
 
 def basis_words(level: LevelOfTheory) -> str:
     """Basis tier and what the engine makes of it, for instance ``tight (def2-TZVP)``."""
-    mapped = PYSCF_BASIS.get(level.basis) if level.engine == "pyscf" else None
-    return f"{level.basis.value} ({mapped.label})" if mapped else level.basis.value
+    mapped = basis_set(level)
+    return f"{level.basis.value} ({mapped})" if mapped else level.basis.value
 
 
 def thresholds_words(level: LevelOfTheory) -> str:

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from qfarm.engines.base import Engine
 from qfarm.errors import NotFoundError
+from qfarm_schemas.level import LevelOfTheory
 
 TABLE: Mapping[str, str] = MappingProxyType(
     {
@@ -15,6 +16,14 @@ TABLE: Mapping[str, str] = MappingProxyType(
     }
 )
 """Engine name -> module that defines ``ENGINE``."""
+
+
+def basis_set(level: LevelOfTheory) -> str | None:
+    """Name of the basis set that a level's engine puts behind its tier; None where there is none.
+
+    A level of an engine that this qfarm does not have, as in an older data set, has none.
+    """
+    return engine(level.engine).basis_set(level) if level.engine in TABLE else None
 
 
 @cache

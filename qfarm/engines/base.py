@@ -93,6 +93,9 @@ class Engine(Protocol):
     def ladder(self) -> Ladder:
         """Convergence aids, mildest first."""
 
+    def basis_set(self, level: LevelOfTheory) -> str | None:
+        """Name of the basis set behind the level's tier; None where the tier is the name."""
+
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""
 

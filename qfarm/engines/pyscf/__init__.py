@@ -38,6 +38,11 @@ class PyscfEngine:
     name = "pyscf"
     ladder = LADDER
 
+    def basis_set(self, level: LevelOfTheory) -> str | None:
+        """Gaussian basis set that stands for the tier."""
+        mapped = TABLE.get(level.basis)
+        return None if mapped is None else mapped.label
+
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""
         of_level = (check(level) for check in _LEVEL_CHECKS)

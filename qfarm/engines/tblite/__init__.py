@@ -31,6 +31,9 @@ class TbliteEngine:
     name = "tblite"
     ladder = LADDER
 
+    def basis_set(self, level: LevelOfTheory) -> None:
+        """The Hamiltonian brings its basis."""
+
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""
         of_level = (check(level) for check in _LEVEL_CHECKS)
