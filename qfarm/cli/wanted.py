@@ -89,7 +89,7 @@ def expected(store: Store, wanted: Wanted) -> Iterator[Expected]:
     for rows in _workflows(store, wanted):
         giver = wanted.giver(rows)
         if giver is not None:
-            yield _expected(store, giver, _blocking(rows, giver))
+            yield _expected(giver, _blocking(rows, giver))
 
 
 def _workflows(store: Store, wanted: Wanted) -> Iterator[tuple[Row, ...]]:
@@ -102,9 +102,8 @@ def _blocking(rows: tuple[Row, ...], giver: Row) -> Row:
     return next((row for row in upto if row.state is not StageState.DONE), giver)
 
 
-def _expected(store: Store, giver: Row, blocking: Row) -> Expected:
+def _expected(giver: Row, blocking: Row) -> Expected:
     reason, remedy = _why(blocking)
-    done = blocking.state is StageState.DONE
     return Expected(
         key=giver.key,
         fragment_id=giver.fragment_id,
@@ -112,7 +111,7 @@ def _expected(store: Store, giver: Row, blocking: Row) -> Expected:
         formula=giver.formula,
         n_atoms=giver.n_atoms,
         tags=giver.tags,
-        source="" if done else store.view(giver.fragment_id).fragment.source,
+        source=giver.source,
         stage=blocking.stage,
         state=blocking.state.value,
         attempts=blocking.attempts,

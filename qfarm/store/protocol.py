@@ -65,7 +65,9 @@ class Claim:
     worker : Worker
         Who holds the claim.
     claimed : datetime
-        When, by the database's clock (UTC).
+        When the attempt was claimed, by the database's clock (UTC).
+    taken_from : Worker or None
+        Who made the attempt and was lost, when `Store.take_over` gave the claim.
     """
 
     key: str
@@ -78,6 +80,7 @@ class Claim:
     token: str
     worker: Worker
     claimed: datetime
+    taken_from: Worker | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,14 @@ class Selection:
     fragment_ids : tuple of str
         Full ids; empty: all.
     state : StageState or None
-        Some stage is in this state.
-    fragment_class, tag, stage, level_id : str or None
-        As named; `level_id` is that of the stage.
+        Some stage is in this state. `Store.rows` and `Store.records` give the other stages of the
+        workflow too; `Store.retry` and `Store.cancel` change only stages in this state.
+    fragment_class, tag : str or None
+        As submitted.
+    stage, level_id : str or None
+        Only stages of this name, or planned at this level.
     limit : int or None
-        At most so many.
+        At most so many workflows.
     """
 
     fragment_ids: tuple[str, ...] = ()
@@ -144,6 +150,7 @@ class Row:
     state: StageState
     attempts: int
     updated: datetime
+    source: str = ""
     reason: str = ""
     remedy: str = ""
 

@@ -1,0 +1,85 @@
+"""Between schema models and BSON documents, without loss.
+
+Arrays become ``{"dtype": "<f8", "shape": [3, 3], "data": <bytes>}``, little-endian, row by row.
+Times become ISO 8601 text in UTC, as FireWorks writes them, because BSON dates drop microseconds.
+What BSON cannot hold (lone surrogates in captured output, integers beyond 64 bits, NUL in keys)
+is written in the nearest form that it can.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qfarm_schemas.base import Model
+
+_M = TypeVar("_M", bound=Model)
+
+_ARRAY: Final = frozenset({"dtype", "shape", "data"})
+_INT64: Final = 2**63
+
+
+def encode(model: Model) -> dict[str, Any]:
+    """Document of a model."""
+    document: dict[str, Any] = _encode(model.model_dump(mode="python"))
+    return document
+
+
+def decode(kind: type[_M], document: Mapping[str, Any]) -> _M:
+    """Model of a document that `encode` made.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        The document is not of this kind.
+    """
+    return kind.model_validate(_decode(document))
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return _encode_array(value)
+    if isinstance(value, Mapping):
+        return {_text(key).replace("\0", "\\0"): _encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, int) and not -_INT64 <= value < _INT64:
+        return str(value)
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        if value.keys() == _ARRAY and isinstance(value["data"], bytes):
+            return _decode_array(value)
+        return {key: _decode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    return value
+
+
+def _encode_array(array: NDArray[Any]) -> dict[str, Any]:
+    ordered = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return {
+        "dtype": ordered.dtype.str,
+        "shape": list(array.shape),
+        "data": ordered.tobytes(),
+    }
+
+
+def _decode_array(value: Mapping[str, Any]) -> NDArray[Any]:
+    array: NDArray[Any] = np.frombuffer(value["data"], dtype=np.dtype(value["dtype"]))
+    return array.reshape(value["shape"])
+
+
+def _text(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

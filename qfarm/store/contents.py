@@ -1,0 +1,109 @@
+"""Fragments and stages: stored once under the hash of their content, checked at each reading."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+from qfarm.plan import Plan
+from qfarm.store.codec import decode, encode
+from qfarm.store.connection import Connection, Document, Transaction
+from qfarm.store.entry import Entry, Foreign, check
+from qfarm_schemas.config import Stage
+from qfarm_schemas.fragment import Fragment
+
+FRAGMENTS: Final = "fragments"
+STAGES: Final = "stages"
+
+_Content = TypeVar("_Content", Fragment, Stage)
+
+
+class Contents:
+    """Reader of fragments and stages; keeps the stages, of which there are few."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stages: dict[str, Stage] = {}
+
+    def fragment(self, fragment_id: str) -> Fragment | Foreign:
+        """The fragment, with the labels of its first submission."""
+        return _intact(Fragment, fragment_id, self._find(FRAGMENTS, fragment_id))
+
+    def stage(self, stage_id: str) -> Stage | Foreign:
+        """The stage."""
+        if stage_id not in self._stages:
+            found = _intact(Stage, stage_id, self._find(STAGES, stage_id))
+            if isinstance(found, Foreign):
+                return found
+            self._stages[stage_id] = found
+        return self._stages[stage_id]
+
+    def resolve(self, entry: Entry, category: object) -> tuple[Fragment, Stage] | Foreign:
+        """What an entry refers to, if all of it is there and fits together.
+
+        The fragment bears the labels of the entry's own submission.
+        """
+        fragment = self.fragment(entry.fragment_id)
+        if isinstance(fragment, Foreign):
+            return fragment
+        stages: list[Stage] = []
+        for stage_id in entry.stage_ids:
+            stage = self.stage(stage_id)
+            if isinstance(stage, Foreign):
+                return stage
+            stages.append(stage)
+        wrong = check(entry, category, fragment, stages)
+        return wrong or (_labelled(fragment, entry), stages[entry.position])
+
+    def _find(self, collection: str, identity: str) -> Document | None:
+        return self._connection.retry(
+            lambda: self._connection[collection].find_one({"_id": identity})
+        )
+
+
+def write(connection: Connection, transaction: Transaction, plans: Sequence[Plan]) -> None:
+    """Store the fragments and stages of plans that are not there yet."""
+    fragments = {plan.fragment.id: plan.fragment for plan in plans}
+    stages = {stage.id: stage for plan in plans for stage in plan.stages}
+    _insert_new(connection, transaction, FRAGMENTS, fragments)
+    _insert_new(connection, transaction, STAGES, stages)
+
+
+def _insert_new(
+    connection: Connection,
+    transaction: Transaction,
+    collection: str,
+    models: Mapping[str, Fragment] | Mapping[str, Stage],
+) -> None:
+    query = {"_id": {"$in": list(models)}}
+    present = connection[collection].distinct("_id", query, session=transaction.session)
+    new = [
+        {"_id": identity} | encode(model)
+        for identity, model in models.items()
+        if identity not in set(present)
+    ]
+    if new:
+        connection[collection].insert_many(new, session=transaction.session)
+
+
+def _intact(kind: type[_Content], identity: str, document: Document | None) -> _Content | Foreign:
+    name = kind.__name__.lower()
+    if document is None:
+        return Foreign(f"{name} {identity} is not in the store")
+    try:
+        content = decode(kind, {key: value for key, value in document.items() if key != "_id"})
+    except (ValueError, TypeError) as error:
+        return Foreign(f"{name} {identity} cannot be read: {error}"[:300])
+    if content.id != identity:
+        return Foreign(f"{name} {identity} was changed: its content hashes to {content.id}")
+    return content
+
+
+def _labelled(fragment: Fragment, entry: Entry) -> Fragment:
+    return Fragment(
+        numbers=fragment.numbers,
+        positions=fragment.positions,
+        charge=fragment.charge,
+        multiplicity=fragment.multiplicity,
+        fragment_class=entry.fragment_class,
+        tags=entry.tags,
+        source=entry.source,
+    )

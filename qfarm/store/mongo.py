@@ -1,0 +1,140 @@
+"""MongoStore: the job database in FireWorks' collections on a MongoDB replica set."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+from qfarm.ladder import Decision
+from qfarm.plan import Plan
+from qfarm.store import commit, control, indexes, queries
+from qfarm.store.connection import PATIENCE, Connection
+from qfarm.store.contents import Contents
+from qfarm.store.protocol import (
+    Added,
+    Claim,
+    Refusal,
+    Row,
+    Running,
+    Selection,
+    StageCount,
+    View,
+)
+from qfarm.store.queue import Queue
+from qfarm_schemas.attempt import Attempt, Rung, Worker
+from qfarm_schemas.record import Record
+
+
+class MongoStore:
+    """The `Store` of a farm; safe to use from several threads.
+
+    FireWorks' collections `fireworks`, `workflows`, `launches` and `fw_id_assigner` hold the
+    state; `fragments`, `stages`, `attempts`, `records`, `refusals` and `launchers` are qfarm's.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._contents = Contents(connection)
+        self._queue = Queue(connection, self._contents)
+
+    @classmethod
+    def connect(cls, uri: str, database: str, patience: float = PATIENCE) -> Self:
+        """Connect to a farm's database and make what it needs.
+
+        Parameters
+        ----------
+        uri : str
+            ``mongodb://`` address of a replica set.
+        database : str
+            Database name.
+        patience : float
+            Seconds that a call waits out an outage.
+
+        Raises
+        ------
+        StoreError
+            The server does not answer, refuses the user, or is no replica set.
+        """
+        connection = Connection.open(uri, database, patience)
+        try:
+            indexes.ensure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(connection)
+
+    def add(self, plans: Sequence[Plan], priority: int = 0) -> Added:
+        """See `Store.add`."""
+        return control.add(self._connection, plans, priority)
+
+    def known(self, workflow_keys: Sequence[str]) -> frozenset[str]:
+        """See `Store.known`."""
+        return control.known(self._connection, workflow_keys)
+
+    def claim(self, worker: Worker, lease_seconds: float) -> Claim | Refusal | None:
+        """See `Store.claim`."""
+        return self._queue.claim(worker, lease_seconds)
+
+    def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None = None) -> bool:
+        """See `Store.heartbeat`."""
+        return self._queue.heartbeat(claim, lease_seconds, rung)
+
+    def commit(
+        self, claim: Claim, attempt: Attempt, decision: Decision, record: Record | None = None
+    ) -> None:
+        """See `Store.commit`."""
+        commit.commit(self._connection, claim, attempt, decision, record)
+
+    def take_over(self, gone: Callable[[Worker], bool], worker: Worker) -> Iterator[Claim]:
+        """See `Store.take_over`."""
+        return self._queue.take_over(gone, worker)
+
+    def counts(self) -> tuple[StageCount, ...]:
+        """See `Store.counts`."""
+        return queries.counts(self._connection)
+
+    def workflow_counts(self) -> dict[str, int]:
+        """See `Store.workflow_counts`."""
+        return queries.workflow_counts(self._connection)
+
+    def running(self) -> tuple[Running, ...]:
+        """See `Store.running`."""
+        return queries.running(self._connection)
+
+    def rows(self, selection: Selection) -> Iterator[Row]:
+        """See `Store.rows`."""
+        return queries.rows(self._connection, selection)
+
+    def resolve(self, prefix: str) -> str:
+        """See `Store.resolve`."""
+        return queries.resolve(self._connection, prefix)
+
+    def view(self, fragment_id: str) -> View:
+        """See `Store.view`."""
+        return queries.view(self._connection, self._contents, fragment_id)
+
+    def retry(self, selection: Selection) -> int:
+        """See `Store.retry`."""
+        return control.retry(self._connection, selection)
+
+    def cancel(self, selection: Selection) -> int:
+        """See `Store.cancel`."""
+        return control.cancel(self._connection, selection)
+
+    def records(self, selection: Selection) -> Iterator[Record]:
+        """See `Store.records`."""
+        return queries.records(self._connection, selection)
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """See `Store.refusals`."""
+        return queries.refusals(self._connection)
+
+    def ask_drain(self, launcher: str) -> None:
+        """See `Store.ask_drain`."""
+        control.ask_drain(self._connection, launcher)
+
+    def draining(self, launcher: str) -> bool:
+        """See `Store.draining`."""
+        return control.draining(self._connection, launcher)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._connection.close()

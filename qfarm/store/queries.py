@@ -1,0 +1,194 @@
+"""What is in the farm: counts, lists, one fragment, records."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Final
+
+from qfarm.errors import NotFoundError
+from qfarm.store import histories
+from qfarm.store.codec import decode
+from qfarm.store.connection import Connection, Document
+from qfarm.store.contents import FRAGMENTS, Contents
+from qfarm.store.documents import SHORT, STATES
+from qfarm.store.entry import Entry, Foreign, parse
+from qfarm.store.protocol import (
+    Refusal,
+    Row,
+    Running,
+    Selection,
+    StageCount,
+    StageState,
+    View,
+)
+from qfarm.store.selection import pages, stage_query
+from qfarm_schemas.attempt import Rung, Worker
+from qfarm_schemas.config import Stage
+from qfarm_schemas.record import Record
+
+_ROWS: Final = 500
+"""Workflows whose rows are read at a time."""
+
+_RECORDS: Final = 100
+"""Workflows whose records are read at a time; a record of 350 atoms takes some 30 kB."""
+
+_ORDER: Final = list(StageState)
+
+
+def counts(connection: Connection) -> tuple[StageCount, ...]:
+    """See `Store.counts`; stages in their order, states in that of `StageState`."""
+    own = {"spec.qfarm.stage": {"$type": "string"}}
+    group = {
+        "_id": {"stage": "$spec.qfarm.stage", "state": "$state"},
+        "position": {"$min": "$spec.qfarm.position"},
+        "count": {"$sum": 1},
+    }
+    found = connection.snapshot("fireworks", [{"$match": own}, {"$group": group}])
+    total: dict[tuple[str, StageState], int] = {}
+    position: dict[str, int] = {}
+    for item in found:
+        stage, state = item["_id"]["stage"], STATES[item["_id"]["state"]]
+        total[stage, state] = total.get((stage, state), 0) + item["count"]
+        position[stage] = min(position.get(stage, item["position"]), item["position"])
+    ordered = sorted(total, key=lambda pair: (position[pair[0]], pair[0], _ORDER.index(pair[1])))
+    return tuple(StageCount(stage, state, total[stage, state]) for stage, state in ordered)
+
+
+def workflow_counts(connection: Connection) -> dict[str, int]:
+    """See `Store.workflow_counts`."""
+    pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
+    found = connection.snapshot("workflows", pipeline)
+    return {item["_id"]: item["count"] for item in sorted(found, key=lambda item: item["_id"])}
+
+
+def running(connection: Connection) -> tuple[Running, ...]:
+    """See `Store.running`."""
+    query = {"state": "RUNNING", "lease.token": {"$exists": True}}
+    found = connection.retry(lambda: list(connection["fireworks"].find(query).sort("fw_id")))
+    pairs = ((parse(item["spec"].get("qfarm")), item["lease"]) for item in found)
+    return tuple(_running(entry, lease) for entry, lease in pairs if isinstance(entry, Entry))
+
+
+def rows(connection: Connection, selection: Selection) -> Iterator[Row]:
+    """See `Store.rows`."""
+    for page in pages(connection, selection, _ROWS):
+        query = {"spec.qfarm.workflow": {"$in": page}} | stage_query(selection)
+        yield from _rows(connection, query)
+
+
+def records(connection: Connection, selection: Selection) -> Iterator[Record]:
+    """See `Store.records`."""
+    conditions: Document = {}
+    if selection.stage is not None:
+        conditions["stage"] = selection.stage
+    if selection.level_id is not None:
+        conditions["store.level_id"] = selection.level_id
+    for page in pages(connection, selection, _RECORDS):
+        yield from _records(connection, {"store.workflow": {"$in": page}} | conditions)
+
+
+def resolve(connection: Connection, prefix: str) -> str:
+    """See `Store.resolve`."""
+    query = {"_id": {"$gte": prefix, "$lt": prefix + "\uffff"}}
+    found = connection.retry(
+        lambda: [item["_id"] for item in connection[FRAGMENTS].find(query, {"_id": 1}).limit(3)]
+    )
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise NotFoundError(
+            f"no fragment has an id that begins with {prefix!r}", "`qfarm list` shows the ids"
+        )
+    some = ", ".join(identity[: SHORT + len(prefix)] for identity in found)
+    raise NotFoundError(
+        f"more than one fragment has an id that begins with {prefix!r}: {some}, ...",
+        "give more characters of the id",
+    )
+
+
+def view(connection: Connection, contents: Contents, fragment_id: str) -> View:
+    """See `Store.view`."""
+    fragment = contents.fragment(fragment_id)
+    if isinstance(fragment, Foreign):
+        raise NotFoundError(fragment.reason, "`qfarm list` shows the ids")
+    own = tuple(_rows(connection, {"spec.qfarm.fragment_id": fragment_id}))
+    keys = [row.key for row in own]
+    attempts = histories.attempts_of(connection, keys)
+    found = _records(connection, {"_id": {"$in": keys}})
+    return View(
+        fragment=fragment,
+        rows=own,
+        stages=_stages(connection, contents, fragment_id),
+        attempts={key: tuple(item for item in attempts if item.key == key) for key in keys},
+        records={record.key: record for record in found},
+    )
+
+
+def refusals(connection: Connection) -> tuple[Refusal, ...]:
+    """See `Store.refusals`; oldest first."""
+    found = connection.retry(lambda: list(connection["refusals"].find().sort("at")))
+    return tuple(Refusal(item["fw_id"], item["reason"], item["at"]) for item in found)
+
+
+def _rows(connection: Connection, query: Document) -> Iterator[Row]:
+    found = connection.retry(lambda: list(connection["fireworks"].find(query).sort("fw_id")))
+    for item in found:
+        entry = parse(item["spec"].get("qfarm"))
+        if isinstance(entry, Entry):
+            yield _row(entry, item)
+
+
+def _row(entry: Entry, document: Document) -> Row:
+    failure = document.get("failure", {})
+    return Row(
+        fragment_id=entry.fragment_id,
+        fragment_class=entry.fragment_class,
+        formula=entry.formula,
+        n_atoms=entry.n_atoms,
+        tags=entry.tags,
+        workflow=entry.workflow,
+        key=entry.key,
+        stage=entry.stage,
+        position=entry.position,
+        level_id=entry.level_id,
+        state=STATES[document["state"]],
+        attempts=entry.attempts,
+        source=entry.source,
+        updated=datetime.fromisoformat(document["updated_on"]),
+        reason=failure.get("reason", ""),
+        remedy=failure.get("remedy", ""),
+    )
+
+
+def _running(entry: Entry, lease: Document) -> Running:
+    rung = lease.get("rung")
+    return Running(
+        fragment_id=entry.fragment_id,
+        key=entry.key,
+        stage=entry.stage,
+        number=lease["number"],
+        rung=decode(Rung, rung) if rung else None,
+        worker=decode(Worker, lease["worker"]),
+        claimed=lease["claimed"],
+        lease_ends=lease["expires"],
+    )
+
+
+def _records(connection: Connection, query: Document) -> Iterator[Record]:
+    found = connection.retry(
+        lambda: list(connection[histories.RECORDS].find(query).sort("store.fw_id"))
+    )
+    return map(histories.read_record, found)
+
+
+def _stages(connection: Connection, contents: Contents, fragment_id: str) -> dict[str, Stage]:
+    query = {"spec.qfarm.fragment_id": fragment_id}
+    found = connection.retry(lambda: list(connection["fireworks"].find(query, {"spec.qfarm": 1})))
+    entries = [parse(item["spec"]["qfarm"]) for item in found]
+    return dict(_staged(contents, [entry for entry in entries if isinstance(entry, Entry)]))
+
+
+def _staged(contents: Contents, entries: Sequence[Entry]) -> Iterator[tuple[str, Stage]]:
+    for entry in entries:
+        stage = contents.stage(entry.stage_ids[entry.position])
+        if isinstance(stage, Stage):
+            yield entry.key, stage
