@@ -11,6 +11,7 @@ from rich.console import Console
 
 from qfarm.cli import live
 from qfarm.cli.run import summary
+from qfarm.cli.wording import SHORTEST_ID
 from qfarm.store.protocol import Running, StageCount, StageState
 from qfarm_launchers.launcher import Ending, Look
 from qfarm_schemas.attempt import Failure, FailureKind, Rung
@@ -72,20 +73,6 @@ def test_the_rate_is_never_negative(looks: list[tuple[float, int]]) -> None:
     assert pace.per_minute >= 0
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (-3, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min 00 s"),
-        (3599, "59 min 59 s"),
-        (7384, "2 h 03 min"),
-    ],
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert live.duration(seconds) == text
-
-
 def shown(look: Look) -> str:
     console = Console(file=io.StringIO(), width=120, record=True)
     now = build.NOW + timedelta(seconds=187)
@@ -97,15 +84,15 @@ def test_the_table() -> None:
     text = shown(Look(COUNTS, (RUNNING,), loops=2))
     single_point = next(line for line in text.splitlines() if line.startswith("single_point"))
     assert single_point.split() == ["single_point", "3", ".", ".", "2", "1", "."]
-    running = next(line for line in text.splitlines() if build.WATER.id[:12] in line)
-    for part in ("preopt", "2", "damped, intermediate", "node1:4711", "3 min 07 s"):
+    running = next(line for line in text.splitlines() if build.WATER.id[:SHORTEST_ID] in line)
+    for part in ("preopt", "2", "damped, basis intermediate", "node1:4711", "3 min 07 s"):
         assert part in running
     assert "Twice: stop at once" in text
 
 
 def test_many_attempts_are_counted_not_listed() -> None:
     text = shown(Look(COUNTS, (RUNNING,) * (live.MOST_RUNNING + 3)))
-    assert text.count(build.WATER.id[:12]) == live.MOST_RUNNING
+    assert text.count(build.WATER.id[:SHORTEST_ID]) == live.MOST_RUNNING
     assert "and 3 more" in text
 
 

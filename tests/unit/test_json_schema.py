@@ -61,4 +61,6 @@ def test_what_a_model_writes_fits_its_schema(name) -> None:
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(written)
     assert not validator.is_valid(written | {"no such field": 1})
-    assert MODELS[name].model_validate(written).model_dump_json() == EXAMPLES[name].model_dump_json()
+    assert (
+        MODELS[name].model_validate(written).model_dump_json() == EXAMPLES[name].model_dump_json()
+    )

@@ -15,6 +15,7 @@ supervisor leaves. This file imports the standard library only.
 
 import ctypes
 import errno
+import faulthandler
 import importlib
 import json
 import os
@@ -47,14 +48,18 @@ _Request = dict[str, Any]
 
 @dataclass
 class Channel:
-    """JSON lines to and from the worker."""
+    """JSON lines over two pipes; the worker and the supervisor hold one each."""
 
     reader: int
     writer: int
     _buffer: bytearray = field(default_factory=bytearray)
 
-    def read(self) -> _Request | None:
-        """Wait for the next request; None when the worker has gone."""
+    def ready(self, timeout: float) -> bool:
+        """Whether `read` has something to say within `timeout` seconds, be it the end."""
+        return b"\n" in self._buffer or bool(select.select([self.reader], [], [], timeout)[0])
+
+    def read(self) -> dict[str, Any] | None:
+        """Wait for the next message; None when the other side has gone."""
         while b"\n" not in self._buffer:
             received = os.read(self.reader, 65536)
             if not received:
@@ -62,18 +67,18 @@ class Channel:
             self._buffer += received
         line, _, rest = self._buffer.partition(b"\n")
         self._buffer = rest
-        request: _Request = json.loads(line)
-        return request
+        message: dict[str, Any] = json.loads(line)
+        return message
 
-    def send(self, answer: Mapping[str, Any]) -> None:
-        """Answer; a worker that has gone is noticed by the next `read`."""
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Send; that the other side has gone is noticed by the next `read`."""
         try:
-            os.write(self.writer, json.dumps(answer).encode() + b"\n")
+            os.write(self.writer, json.dumps(message).encode() + b"\n")
         except BrokenPipeError:
             return
 
     def close(self) -> None:
-        """Close both ends, in a forked child."""
+        """Close both pipes."""
         os.close(self.reader)
         os.close(self.writer)
 
@@ -224,6 +229,7 @@ def _enter(folder: Path) -> None:
         os.dup2(opened, descriptor)
         os.close(opened)
     os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    faulthandler.enable()  # a segmentation fault leaves its traceback in stderr.txt
 
 
 def _code(error: BaseException) -> int:

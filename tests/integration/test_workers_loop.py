@@ -1,0 +1,353 @@
+"""The pull loop on a real MongoDB with real processes: every way an attempt can end."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.typing import FilteringBoundLogger
+
+from qfarm.plan import Plan, workflow_key
+from qfarm.store import open_store
+from qfarm.store.protocol import Claim, Selection, StageState, Store, View
+from qfarm_launchers.reaper import Reaper
+from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Outcome, Success
+from qfarm_schemas.config import LeaseConfig, Partition, Policy, Stage
+from qfarm_schemas.fragment import Fragment
+from qfarm_workers import log
+from qfarm_workers.attempt import Bench
+from qfarm_workers.identity import gone, this_process
+from qfarm_workers.loop import Loop
+from qfarm_workers.process import EngineProcess
+from qfarm_workers.scratch import Scratch
+from support import build, engines, wait
+
+LEASE = LeaseConfig(seconds=0.6, heartbeat=0.15)
+
+
+@dataclass
+class Farm:
+    """A store, and loops on it."""
+
+    store: Store
+    folder: Path
+    process: EngineProcess
+    log: FilteringBoundLogger
+    lease: LeaseConfig = LEASE
+    _fragments: int = 0
+
+    def submit(self, *stages: Stage) -> str:
+        """Submit a fragment that no other test has; its id."""
+        self._fragments += 1
+        moved = build.WATER.positions + float(self._fragments)
+        fragment = build.WATER.model_copy(update={"positions": moved})
+        fragment = Fragment(**{name: getattr(fragment, name) for name in Fragment.model_fields})
+        self.store.add([Plan(workflow_key(fragment, stages), fragment, stages)])
+        return fragment.id
+
+    def loop(self, name: str = "w") -> Loop:
+        bench = Bench(self.process, self.scratch, Partition(), engines.look_up)
+        worker = this_process(name, "local", "run-1")
+        return Loop(self.store, bench, worker, self.lease, self.log)
+
+    def work(self) -> int:
+        return self.loop().run()
+
+    def start(self) -> Thread:
+        thread = Thread(target=self.work)
+        thread.start()
+        return thread
+
+    @property
+    def scratch(self) -> Scratch:
+        return Scratch(self.folder / "scratch")
+
+    def view(self, fragment_id: str) -> View:
+        return self.store.view(fragment_id)
+
+    def attempts(self, fragment_id: str) -> list[Attempt]:
+        view = self.view(fragment_id)
+        return [attempt for row in view.rows for attempt in view.attempts.get(row.key, ())]
+
+    def outcomes(self, fragment_id: str) -> list[Outcome]:
+        return [attempt.outcome for attempt in self.attempts(fragment_id)]
+
+    def kinds(self, fragment_id: str) -> list[FailureKind | None]:
+        outcomes = self.outcomes(fragment_id)
+        return [one.kind if isinstance(one, Failure) else None for one in outcomes]
+
+    def states(self, fragment_id: str) -> list[StageState]:
+        return [row.state for row in self.view(fragment_id).rows]
+
+
+@pytest.fixture
+def farm(
+    mongo_uri: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Farm]:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    with (
+        open_store(mongo_uri, database) as store,
+        EngineProcess(tmp_path / "scratch", threads=1) as process,
+        log.to_file(tmp_path / "log.jsonl") as lines,
+    ):
+        yield Farm(store, tmp_path, process, lines)
+
+
+def gate(tmp_path: Path) -> Path:
+    return tmp_path / "gate"
+
+
+def gated(tmp_path: Path, **fields: Any) -> Stage:
+    return engines.stage("gated", options={"gate": str(gate(tmp_path))}, **fields)
+
+
+def opened(tmp_path: Path) -> int:
+    """Pid of the program that waits at the gate."""
+    pid = gate(tmp_path).with_suffix(".pid")
+    wait.until(pid.exists)
+    return int(pid.read_text())
+
+
+def test_two_stages_end_with_two_records(farm: Farm) -> None:
+    fragment = farm.submit(
+        engines.stage("good", name="first"), engines.stage("good", name="second")
+    )
+    assert farm.work() == 2
+    assert farm.states(fragment) == [StageState.DONE] * 2
+    records = list(farm.store.records(Selection()))
+    assert [record.stage for record in records] == ["first", "second"]
+    view = farm.view(fragment)
+    record, attempt = records[0], farm.attempts(fragment)[0]
+    assert record.fragment_id == fragment
+    assert record.level == view.stages[record.key].level
+    assert record.provenance.cost == attempt.cost
+    assert record.provenance.qfarm_version
+    assert all(check.passed for check in attempt.checks)
+    assert attempt.cost.wall_seconds > 0
+    assert attempt.cost.peak_memory_mb > 1
+    assert farm.work() == 0
+
+
+def test_scratch_of_a_success_is_removed_and_of_a_failure_kept(farm: Farm) -> None:
+    farm.submit(engines.stage("good"))
+    failed = farm.submit(engines.stage("crash", policy=Policy(node=1)))
+    farm.work()
+    folders = [path for path in farm.scratch.root.iterdir() if path.is_dir()]
+    outcome = farm.outcomes(failed)[0]
+    assert isinstance(outcome, Failure)
+    assert [str(folder) for folder in folders] == [outcome.evidence["scratch folder"]]
+    assert "a broken engine" in (folders[0] / "stderr.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "says"),
+    [
+        ("crash", FailureKind.CRASHED, "a broken engine"),
+        ("segfault", FailureKind.CRASHED, "SIGSEGV"),
+        ("nothing", FailureKind.CRASHED, "without a result"),
+        ("disk_full", FailureKind.SCRATCH_FULL, "No space left"),
+        ("no_library", FailureKind.ENGINE_MISSING, "a_library_that_is_not_there"),
+        ("command-missing", FailureKind.ENGINE_MISSING, "an-executable-that-is-not-there"),
+        ("poison-write", FailureKind.CRASHED, "a poisonous fragment"),
+        ("hello", FailureKind.CRASHED, "a poisonous output"),
+    ],
+)
+def test_bad_ends_cost_the_node_budget_and_never_the_loop(
+    farm: Farm, program: str, kind: FailureKind, says: str
+) -> None:
+    bad = farm.submit(engines.stage(program, policy=Policy(node=2)))
+    good = farm.submit(engines.stage("good"))
+    assert farm.work() == 3
+    assert farm.kinds(bad) == [kind, kind]
+    assert says in farm.outcomes(bad)[0].model_dump_json()
+    assert farm.states(bad) == [StageState.FAILED]
+    assert farm.states(good) == [StageState.DONE]
+    row = farm.view(bad).rows[0]
+    assert row.reason
+    assert row.remedy
+
+
+def test_time_limit(farm: Farm) -> None:
+    slow = farm.submit(engines.stage("sleep", time_limit=0.4, policy=Policy(node=1)))
+    farm.work()
+    outcome = farm.outcomes(slow)[0]
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.TIME_LIMIT
+    assert outcome.evidence["time limit, s"] == 0.4
+
+
+def test_memory_limit(farm: Farm) -> None:
+    large = farm.submit(engines.stage("eat_memory", memory_mb=200, policy=Policy(node=1)))
+    farm.work()
+    outcome = farm.outcomes(large)[0]
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.OUT_OF_MEMORY
+    assert outcome.evidence["memory limit, MB"] == 200
+    assert farm.attempts(large)[0].cost.peak_memory_mb > 200
+
+
+def test_a_killed_engine_is_tried_again(farm: Farm, tmp_path: Path) -> None:
+    fragment = farm.submit(gated(tmp_path))
+    thread = farm.start()
+    os.kill(opened(tmp_path), signal.SIGKILL)
+    gate(tmp_path).touch()
+    thread.join(20)
+    assert farm.kinds(fragment) == [FailureKind.CRASHED, None]
+    assert isinstance(farm.outcomes(fragment)[1], Success)
+
+
+def test_a_killed_supervisor_costs_one_attempt(farm: Farm, tmp_path: Path) -> None:
+    fragment = farm.submit(gated(tmp_path))
+    thread = farm.start()
+    child = opened(tmp_path)
+    os.kill(farm.process.pid or 0, signal.SIGKILL)
+    gate(tmp_path).touch()
+    thread.join(20)
+    wait.gone(child)
+    assert farm.kinds(fragment) == [FailureKind.CRASHED, None]
+
+
+def test_a_lease_outlives_a_long_attempt(farm: Farm, tmp_path: Path) -> None:
+    fragment = farm.submit(gated(tmp_path))
+    thread = farm.start()
+    opened(tmp_path)
+    wait.until(lambda: farm.store.running()[0].rung is not None)
+    first = farm.store.running()[0]
+    wait.until(lambda: farm.store.running()[0].lease_ends > first.lease_ends)
+    assert not list(farm.store.take_over(gone, this_process("reaper")))
+    gate(tmp_path).touch()
+    thread.join(20)
+    assert farm.kinds(fragment) == [None]
+
+
+def test_cancel_kills_the_attempt(farm: Farm, tmp_path: Path) -> None:
+    fragment = farm.submit(gated(tmp_path))
+    thread = farm.start()
+    child = opened(tmp_path)
+    assert farm.store.cancel(Selection()) == 1
+    wait.gone(child)
+    thread.join(20)
+    assert farm.states(fragment) == [StageState.CANCELLED]
+    assert list(farm.store.records(Selection())) == []
+
+
+def test_a_lease_that_another_took_kills_the_attempt(farm: Farm, tmp_path: Path) -> None:
+    fragment = farm.submit(gated(tmp_path))
+    thread = farm.start()
+    child = opened(tmp_path)
+    taken = list(farm.store.take_over(lambda _: True, this_process("thief")))
+    assert len(taken) == 1
+    wait.gone(child)
+    reaper = Reaper(farm.store, this_process("reaper"), engines.look_up)
+    assert len(reaper.reap(lambda _: True)) == 1
+    gate(tmp_path).touch()
+    thread.join(20)
+    assert farm.kinds(fragment) == [FailureKind.LOST_WORKER, None]
+    assert len(list(farm.store.records(Selection()))) == 1
+
+
+def test_reaping_writes_in_the_name_of_the_dead(farm: Farm) -> None:
+    fragment = farm.submit(engines.stage("good"))
+    dead = build.WORKER.model_copy(update={"partition": "local"})
+    claimed = farm.store.claim(dead, 60)
+    assert isinstance(claimed, Claim)
+    reaper = Reaper(farm.store, this_process("reaper", job="run-2"), engines.look_up)
+    assert reaper.reap(lambda _: False) == []
+    ended = reaper.reap(lambda worker: worker == dead)
+    assert [attempt.worker for attempt in ended] == [dead]
+    assert farm.kinds(fragment) == [FailureKind.LOST_WORKER]
+    assert reaper.reap(lambda _: True) == []
+    assert farm.work() == 1
+    assert farm.kinds(fragment) == [FailureKind.LOST_WORKER, None]
+
+
+def test_an_attempt_that_the_user_killed_costs_nothing(farm: Farm) -> None:
+    fragment = farm.submit(engines.stage("good", policy=Policy(infrastructure=1)))
+    worker = this_process("w", job="run-1")
+    claimed = farm.store.claim(worker, 60)
+    assert isinstance(claimed, Claim)
+    reaper = Reaper(farm.store, this_process("me", job="run-1"), engines.look_up, killed=True)
+    reaper.reap(lambda _: True)
+    assert farm.kinds(fragment) == [FailureKind.INTERRUPTED]
+    farm.work()
+    assert farm.states(fragment) == [StageState.DONE]
+
+
+def test_drained_loops_claim_nothing(farm: Farm) -> None:
+    fragment = farm.submit(engines.stage("good"))
+    farm.store.ask_drain("run-1")
+    assert farm.work() == 0
+    assert farm.states(fragment) == [StageState.READY]
+
+
+def test_a_loop_waits_for_what_another_may_release(farm: Farm, tmp_path: Path) -> None:
+    fragment = farm.submit(gated(tmp_path, name="first"), engines.stage("good", name="second"))
+    other = this_process("other")
+    claimed = farm.store.claim(other, 60)
+    assert isinstance(claimed, Claim)
+    thread = farm.start()
+    thread.join(1.0)
+    assert thread.is_alive()
+    gate(tmp_path).touch()
+    Reaper(farm.store, other, engines.look_up).reap(lambda worker: worker == other)
+    thread.join(20)
+    assert farm.states(fragment) == [StageState.DONE] * 2
+
+
+def test_stages_of_another_partition_do_not_hold_the_loop(farm: Farm) -> None:
+    fragment = farm.submit(engines.stage("good", partition="gpu"))
+    assert farm.work() == 0
+    assert farm.states(fragment) == [StageState.READY]
+
+
+def test_one_line_an_attempt(farm: Farm, mongo_uri: str) -> None:
+    fragment = farm.submit(engines.stage("good"))
+    farm.submit(engines.stage("crash", policy=Policy(node=1)))
+    farm.work()
+    text = (farm.folder / "log.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["outcome"], line["then"]) for line in lines] == [
+        ("success", "done"),
+        ("crashed", "giveup"),
+    ]
+    assert lines[0]["fragment"] == fragment
+    assert mongo_uri not in text
+
+
+def test_geometry_of_the_first_stage_reaches_the_second(farm: Farm) -> None:
+    fragment = farm.submit(
+        engines.stage("good", name="first"), engines.stage("good", name="second")
+    )
+    farm.work()
+    first, second = farm.store.records(Selection())
+    assert np.array_equal(first.result.positions, second.result.positions)
+    assert farm.states(fragment) == [StageState.DONE] * 2
+
+
+def test_several_loops_share_the_work(farm: Farm, mongo_uri: str) -> None:
+    fragments = [farm.submit(engines.stage("good")) for _ in range(12)]
+    done: list[int] = []
+    ready = Event()
+
+    def work(number: int) -> None:
+        with EngineProcess(farm.folder / f"slot{number}", threads=1) as process:
+            ready.wait()
+            loop = farm.loop(f"w{number}")
+            loop.bench = Bench(process, farm.scratch, Partition(), engines.look_up)
+            done.append(loop.run())
+
+    threads = [Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    ready.set()
+    for thread in threads:
+        thread.join(60)
+    assert sum(done) == 12
+    assert all(farm.kinds(fragment) == [None] for fragment in fragments)
+    assert len(list(farm.store.records(Selection()))) == 12

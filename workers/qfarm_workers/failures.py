@@ -1,0 +1,186 @@
+"""Failures that the worker finds, not the engine: limits, crashes, a missing program. Pure."""
+
+import errno
+import os
+import signal
+import traceback
+from collections.abc import Mapping
+from typing import Final
+
+from pydantic import JsonValue
+
+from qfarm.engines.base import PythonCall
+from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_workers import supervisor
+from qfarm_workers.process import Ended, Limits, Stopped
+
+TAIL_LINES: Final = 20
+
+Evidence = dict[str, JsonValue]
+
+_STREAMS: Final = ("stdout.txt", "stderr.txt")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NO_SPACE: Final = tuple(os.strerror(number) for number in _FULL)
+_VAGUE: Final = frozenset({FailureKind.CRASHED, FailureKind.BAD_OUTPUT})
+
+
+def of_process(
+    ended: Ended, limits: Limits, program: object, files: Mapping[str, str]
+) -> Failure | None:
+    """The failure that the way a process ended means by itself.
+
+    None when the engine has to say what the end means.
+    """
+    if ended.missing:
+        return _missing(ended.missing)
+    if ended.stopped is Stopped.TIME:
+        return _time_limit(ended, limits)
+    if ended.stopped is Stopped.MEMORY:
+        return _out_of_memory(ended, limits)
+    if ended.code is None:
+        return _supervisor_lost(files)
+    return _of_exit_code(ended.code, files) if isinstance(program, PythonCall) else None
+
+
+def refined(failure: Failure, ended: Ended, files: Mapping[str, str]) -> Failure:
+    """What an engine called a crash or bad output, with what the worker knows besides."""
+    if failure.kind not in _VAGUE:
+        return failure
+    if any(mark in files.get(name, "") for mark in _NO_SPACE for name in _STREAMS):
+        return _scratch_full(failure.cause, failure.evidence | tails(files))
+    if ended.code is None or ended.code >= 0:
+        return failure
+    name = _signal_name(ended.code)
+    seen: Evidence = {"signal": name, "peak memory, MB": round(ended.peak_memory_mb)}
+    evidence = failure.evidence | seen
+    remedy = _KILLED if name == "SIGKILL" else failure.remedy
+    return failure.model_copy(update={"evidence": evidence, "remedy": remedy})
+
+
+def of_our_code(error: Exception, where: str) -> Failure:
+    """An exception of qfarm's own code: one poisonous fragment must not stop the loop."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return _scratch_full(f"{where}: {error}", {})
+    trace = "".join(traceback.format_exception(error)[-TAIL_LINES:])
+    return Failure(
+        kind=FailureKind.CRASHED,
+        cause=f"qfarm itself failed while {where}: {type(error).__name__}: {error}",
+        evidence={"traceback": trace},
+        remedy="This is an error in qfarm: please report it with the traceback.",
+    )
+
+
+def no_engine(cause: str, remedy: str) -> Failure:
+    """The engine table has no such engine."""
+    return Failure(kind=FailureKind.ENGINE_MISSING, cause=cause, remedy=remedy)
+
+
+def lost_worker(host: str, pid: int) -> Failure:
+    """The worker died, or its lease ended without a sign of it."""
+    return Failure(
+        kind=FailureKind.LOST_WORKER,
+        cause=f"the worker (process {pid} on {host}) vanished in the middle of the attempt",
+        evidence={"host": host, "pid": pid},
+        remedy="Nothing, if it was killed or the machine restarted; if it happens again, read "
+        "the system log of that host for the kernel's out-of-memory killer.",
+    )
+
+
+def interrupted(host: str, pid: int) -> Failure:
+    """The user stopped the run; this costs no retry."""
+    return Failure(
+        kind=FailureKind.INTERRUPTED,
+        cause="the user stopped the run in the middle of the attempt",
+        evidence={"host": host, "pid": pid},
+        remedy="Start `qfarm run` again.",
+    )
+
+
+def tails(files: Mapping[str, str]) -> Evidence:
+    """Last lines of the output streams, those that hold any."""
+    ends = {name: "\n".join(files.get(name, "").splitlines()[-TAIL_LINES:]) for name in _STREAMS}
+    return {name: text for name, text in ends.items() if text.strip()}
+
+
+def _missing(trace: str) -> Failure:
+    return Failure(
+        kind=FailureKind.ENGINE_MISSING,
+        cause=f"the engine cannot be started: {trace.strip().splitlines()[-1]}",
+        evidence={"traceback": trace},
+        remedy="Install it in the workers' Python environment, or put it on their PATH; then "
+        "`qfarm retry`.",
+    )
+
+
+def _time_limit(ended: Ended, limits: Limits) -> Failure:
+    return Failure(
+        kind=FailureKind.TIME_LIMIT,
+        cause=f"the attempt took longer than the stage's limit of {limits.seconds:g} s",
+        evidence={
+            "time limit, s": limits.seconds,
+            "wall time, s": round(ended.wall_seconds, 1),
+            "CPU time, s": round(ended.cpu_seconds, 1),
+        },
+        remedy="Raise time_limit of this stage in the protocol, or give the partition more "
+        "threads. CPU time far below wall time means an overloaded machine.",
+    )
+
+
+def _out_of_memory(ended: Ended, limits: Limits) -> Failure:
+    return Failure(
+        kind=FailureKind.OUT_OF_MEMORY,
+        cause=f"the attempt used {ended.peak_memory_mb:.0f} MB of {limits.memory_mb:.0f} MB",
+        evidence={
+            "memory limit, MB": limits.memory_mb,
+            "peak memory, MB": round(ended.peak_memory_mb),
+        },
+        remedy="Raise memory_mb of this stage in the protocol and of the partition in "
+        "qfarm.toml, and lower the number of slots so that all fit.",
+    )
+
+
+def _supervisor_lost(files: Mapping[str, str]) -> Failure:
+    return Failure(
+        kind=FailureKind.CRASHED,
+        cause="the process that watches over the engine was killed, and the engine with it",
+        evidence=tails(files),
+        remedy=_KILLED,
+    )
+
+
+def _of_exit_code(code: int, files: Mapping[str, str]) -> Failure | None:
+    evidence: Evidence = {"exit code": code, **tails(files)}
+    if code == supervisor.MISSING:
+        return _missing(files.get("stderr.txt", "") or "an import failed")
+    if code == supervisor.DISK_FULL:
+        return _scratch_full("the engine found no space on the device", evidence)
+    if code == supervisor.NO_MEMORY:
+        return Failure(
+            kind=FailureKind.OUT_OF_MEMORY,
+            cause="the system refused the engine more memory",
+            evidence=evidence,
+            remedy="Lower the number of slots, or run this fragment on a larger machine.",
+        )
+    return None
+
+
+def _scratch_full(cause: str, evidence: Evidence) -> Failure:
+    return Failure(
+        kind=FailureKind.SCRATCH_FULL,
+        cause=f"the scratch disk is full ({cause})",
+        evidence=evidence,
+        remedy="Free space, or set `scratch` in qfarm.toml to a larger disk.",
+    )
+
+
+def _signal_name(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"  # real-time signals have no name
+
+
+_KILLED: Final = (
+    "If nobody killed it by hand, the kernel's out-of-memory killer did: read the system log, "
+    "lower the number of slots or memory_mb."
+)

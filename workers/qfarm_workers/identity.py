@@ -1,0 +1,40 @@
+"""Identity: which process a worker is, and whether it still lives."""
+
+import socket
+from datetime import UTC, datetime
+from typing import Final
+
+import psutil
+
+from qfarm_schemas.attempt import Worker
+
+CLOCK_TOLERANCE: Final = 5.0
+"""s: Linux derives a process's start time from a boot time that moves when the clock is set."""
+
+
+def this_process(name: str, partition: str = "local", job: str = "") -> Worker:
+    """Describe the calling process as a worker."""
+    process = psutil.Process()
+    return Worker(
+        name=name,
+        host=socket.gethostname(),
+        pid=process.pid,
+        started=datetime.fromtimestamp(process.create_time(), UTC),
+        partition=partition,
+        job=job,
+    )
+
+
+def gone(worker: Worker) -> bool:
+    """Whether the worker is known to be dead.
+
+    Only a process of this host can be known; for any other the lease has to end.
+    """
+    if worker.host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(worker.pid)
+        same = abs(process.create_time() - worker.started.timestamp()) <= CLOCK_TOLERANCE
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,96 @@
+"""Scratch: the folder of one attempt, fresh for every key and token."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from qfarm.store.protocol import Claim
+from qfarm_schemas.attempt import Worker
+
+OWNER: Final = ".owner.json"
+"""Names the worker while it uses the folder; a kept folder has none."""
+
+LARGEST: Final = 64 * 2**20
+"""Bytes: of a larger file only the end is read."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Where scratch folders are made, and which are kept.
+
+    Attributes
+    ----------
+    root : Path
+        Parent of all of them.
+    keep : str
+        Keep those of no attempt, of failed attempts, or of all.
+    """
+
+    root: Path
+    keep: Literal["never", "failed", "always"] = "failed"
+
+    def open(self, claim: Claim) -> Path:
+        """Make the folder of a claim; one of the same name can only be a leftover."""
+        folder = self.root / folder_name(claim)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / OWNER).write_text(claim.worker.model_dump_json())
+        return folder
+
+    def keeps(self, failed: bool) -> bool:
+        """Whether the folder of such an attempt stays."""
+        return self.keep == "always" or (failed and self.keep == "failed")
+
+    def close(self, folder: Path, failed: bool) -> None:
+        """Keep or remove a folder, as the policy says."""
+        if self.keeps(failed):
+            (folder / OWNER).unlink(missing_ok=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, gone: Callable[[Worker], bool]) -> int:
+        """Close the folders of workers that died in the middle of an attempt; how many."""
+        dead = [mark.parent for mark in self.root.glob(f"*/{OWNER}") if _dead(mark, gone)]
+        for folder in dead:
+            self.close(folder, failed=False)
+        return len(dead)
+
+
+def folder_name(claim: Claim) -> str:
+    """Name that a user can read and no other claim shares."""
+    return f"{claim.submitted.id[:12]}.{claim.stage.name}.{claim.number}.{claim.token}"
+
+
+def fill(folder: Path, files: Mapping[str, str]) -> None:
+    """Write input files."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def texts(folder: Path) -> dict[str, str]:
+    """Name -> text of every text file directly in the folder."""
+    plain = (path for path in sorted(folder.iterdir()) if _is_plain(path))
+    read = ((path.name, _read(path)) for path in plain)
+    return {name: text for name, text in read if text is not None}
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.name != OWNER
+
+
+def _read(path: Path) -> str | None:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LARGEST))
+        data = file.read(LARGEST)
+    return None if b"\0" in data[:8192] else data.decode(errors="replace")
+
+
+def _dead(mark: Path, gone: Callable[[Worker], bool]) -> bool:
+    try:
+        return gone(Worker.model_validate_json(mark.read_text()))
+    except (OSError, ValidationError):
+        return False  # it is being written or removed right now
