@@ -43,6 +43,7 @@ STOP_SECONDS = 60.0
 MINIMUM_FREE = 300_000_000  # bytes; mongod preallocates its journal and stops on a full disk
 MAXIMUM_LOG = 20_000_000  # bytes; a longer log is put aside at the next start
 _PORT_ATTEMPTS = 5
+_PORT_PATIENCE = 5.0
 _POLL_SECONDS = 0.05
 
 
@@ -209,12 +210,16 @@ def _start(folder: Path, binary: Path, configured: int | None) -> psutil.Process
 
 
 def _ports(folder: Path, configured: int | None) -> Iterator[int]:
-    """Ports to try: the configured one alone, or the last one if free and then free ones."""
+    """Ports to try: the configured one alone, or the last one if free and then free ones.
+
+    Running workers know the last one, and a mongod that was just killed gives its socket back a
+    moment later, so it is worth a short wait.
+    """
     if configured is not None:
         yield configured
         return
     last = read_credentials(folder)
-    if last is not None and _is_free(last.port):
+    if last is not None and _becomes_free(last.port):
         yield last.port
     for _ in range(_PORT_ATTEMPTS):
         yield _free_port()
@@ -279,6 +284,16 @@ def _is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def _becomes_free(port: int) -> bool:
+    """Wait a little for a port to be free."""
+    deadline = time.monotonic() + _PORT_PATIENCE
+    while not _is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
     return True
 
 
