@@ -13,7 +13,7 @@ say() { printf '\n$ %s\n' "$*"; "$@"; }
 qfarm up
 trap 'qfarm down' EXIT
 say qfarm submit "$examples/fragments.extxyz" --protocol demo
-say qfarm run
+say qfarm run || [ $? -eq 3 ]  # 3: some fragments failed; what is done is worth showing
 say qfarm status
 say qfarm export dataset.h5 --overwrite
 say python "$examples/report.py" dataset.h5 dataset.png

@@ -130,6 +130,8 @@ def _advance(
         return GiveUp(failure.cause, failure.remedy)
     if failure.kind in _SCF | _TOO_LARGE and _may_fall_back(position, stage, n_atoms):
         return replace(position, scf=0, basis=stage.policy.basis_above_350)
+    if failure.kind in _TOO_LARGE:  # the same limit would stop the same work again
+        return GiveUp(failure.cause, failure.remedy)
     if failure.kind in _SCF:
         climbed = replace(position, scf=position.scf + 1)
         return climbed if climbed.scf < len(ladder.scf) else _exhausted(ladder.scf, failure)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from qfarm_schemas.base import canonical_json, digest
-from qfarm_schemas.config import LevelRule, Protocol, Stage, StageTemplate
+from qfarm_schemas.config import LevelRule, Protocol, Stage, StageSettings, StageTemplate
 from qfarm_schemas.fragment import Fragment
 
 
@@ -74,7 +74,5 @@ def _rule_for(fragment: Fragment, template: StageTemplate) -> LevelRule | None:
 
 
 def _stage(template: StageTemplate, rule: LevelRule) -> Stage:
-    return Stage(level=rule.level, **{name: getattr(template, name) for name in _SHARED})
-
-
-_SHARED = tuple(name for name in Stage.model_fields if name in StageTemplate.model_fields)
+    shared = {name: getattr(template, name) for name in StageSettings.model_fields}
+    return Stage(level=rule.level, **shared)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qfarm_schemas.attempt import Check, Failure, FailureKind, Outcome, Success
 from qfarm_schemas.config import Stage, TaskKind
@@ -58,7 +59,7 @@ def outcome(checks: tuple[Check, ...]) -> Outcome:
     )
 
 
-def closest_distance(positions: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> float:
+def closest_distance(positions: NDArray[np.float64]) -> float:
     """Smallest distance between two atoms, A; infinity for one atom.
 
     Parameters
@@ -93,16 +94,17 @@ def _shapes(subject: Subject) -> Check:
 
 
 def _finite(subject: Subject) -> Check:
-    result = subject.result
-    arrays = {
-        "energy": result.energy,
-        "forces": result.forces,
-        "dipole": result.dipole,
-        "positions": result.positions,
-        "Hirshfeld ratios": 0.0 if result.hirshfeld_ratios is None else result.hirshfeld_ratios,
-    }
-    wrong = [name for name, values in arrays.items() if not np.isfinite(np.asarray(values)).all()]
+    numbers = _numbers(subject.result)
+    wrong = [name for name, values in numbers.items() if not np.isfinite(values).all()]
     return _check("finite numbers", not wrong, "all finite", ", ".join(wrong) or "all finite")
+
+
+def _numbers(result: Result) -> dict[str, NDArray[np.float64]]:
+    """Every number that would go into the record, by name; those that are None left out."""
+    given = {name: getattr(result, name) for name in _NUMBERS}
+    given |= {f"{scheme} charges": values for scheme, values in result.charges.items()}
+    given |= {f"{part} energy": value for part, value in result.energy_parts.items()}
+    return {name: np.asarray(value) for name, value in given.items() if value is not None}
 
 
 def _thresholds(subject: Subject) -> tuple[Check, ...]:
@@ -116,7 +118,7 @@ def _thresholds(subject: Subject) -> tuple[Check, ...]:
 def _threshold(label: str, limit: float, value: float | None, unit: str) -> Check:
     passed = value is not None and np.isfinite(value) and abs(value) <= limit
     found = "not given" if value is None else f"{value:.2e} {unit}"
-    return _check(label, passed, f"<= {limit:.0e} {unit}", found)
+    return _check(label, passed, f"<= {limit:g} {unit}", found)
 
 
 def _parts(subject: Subject) -> Check | None:
@@ -175,6 +177,17 @@ def _relaxed(subject: Subject) -> Check | None:
     passed = largest <= limit and subject.result.geometry_converged is True
     return _check("largest force", passed, f"<= {limit:g} eV/A", f"{largest:.2e} eV/A")
 
+
+_NUMBERS: Final = (
+    "energy",
+    "forces",
+    "dipole",
+    "positions",
+    "hirshfeld_ratios",
+    "homo",
+    "lumo",
+    "spin_squared",
+)
 
 _SHAPE_CHECKS: Final[tuple[Callable[[Subject], Check], ...]] = (_atoms, _shapes, _finite)
 

@@ -33,7 +33,7 @@ class FailureKind(StrEnum):
     ENGINE_MISSING = "engine-missing"
     CRASHED = "crashed"
     SCRATCH_FULL = "scratch-full"
-    TIME_LIMIT = "time-limit"  # the stage's own limit: too large for it, not the node's fault
+    TIME_LIMIT = "time-limit"  # the stage's own limit, as OUT_OF_MEMORY: too large for it
     WALLTIME = "walltime"  # the batch job ended
     LOST_WORKER = "lost-worker"
     INTERRUPTED = "interrupted"  # by the user

@@ -26,10 +26,27 @@ class Model(BaseModel):
 def canonical_json(value: Any) -> bytes:
     """Serialise plain JSON data so that equal values give equal bytes.
 
-    Keys are sorted, no white space is written and NaN is refused.
+    Keys are sorted, no white space is written, 300.0 is written as 300 and NaN is refused.
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode()
+
+
+def identity(model: BaseModel) -> bytes:
+    """Canonical bytes of what a model says beyond its defaults.
+
+    A field that a later version adds, with a default that means what was done before, leaves the
+    ids of all older values as they are. The defaults themselves must therefore never change.
+    """
+    return canonical_json(model.model_dump(mode="json", exclude_defaults=True))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def digest(prefix: str, data: bytes) -> str:

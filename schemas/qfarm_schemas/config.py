@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from qfarm_schemas.attempt import Budget
-from qfarm_schemas.base import Model, canonical_json, digest
+from qfarm_schemas.base import Model, digest, identity
 from qfarm_schemas.level import BasisTier, LevelOfTheory
 
 
@@ -42,8 +42,8 @@ class Policy(Model):
         }[budget]
 
 
-class Stage(Model):
-    """One stage as planned for one fragment: all that a worker must know besides the geometry.
+class StageSettings(Model):
+    """What a stage of a protocol and the stage planned for one fragment share.
 
     Attributes
     ----------
@@ -51,8 +51,6 @@ class Stage(Model):
         Unique within the protocol, for instance ``preopt``.
     task : TaskKind
         Optimisation or single point.
-    level : LevelOfTheory
-        Level of theory.
     max_force : float
         Optimisation ends when no atom feels more, eV/A.
     max_steps : int
@@ -69,7 +67,6 @@ class Stage(Model):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     task: TaskKind
-    level: LevelOfTheory
     max_force: float = Field(default=0.01, gt=0)
     max_steps: int = Field(default=500, ge=1)
     time_limit: float = Field(default=86400.0, gt=0)
@@ -77,10 +74,16 @@ class Stage(Model):
     partition: str | None = None
     policy: Policy = Policy()
 
+
+class Stage(StageSettings):
+    """One stage as planned for one fragment: all that a worker must know besides the geometry."""
+
+    level: LevelOfTheory
+
     @cached_property
     def id(self) -> str:
-        """``s`` and the SHA-256 of the canonical JSON."""
-        return digest("s", canonical_json(self.model_dump(mode="json")))
+        """``s`` and the SHA-256 of the canonical JSON, defaults left out."""
+        return digest("s", identity(self))
 
 
 class LevelRule(Model):
@@ -97,18 +100,10 @@ class LevelRule(Model):
         return of_class and self.min_atoms <= n_atoms <= (self.max_atoms or n_atoms)
 
 
-class StageTemplate(Model):
-    """One stage of a protocol; fields as in `Stage`, with a level for each class and size."""
+class StageTemplate(StageSettings):
+    """One stage of a protocol, with a level of theory for each class and size."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
-    task: TaskKind
     levels: tuple[LevelRule, ...] = Field(min_length=1)
-    max_force: float = Field(default=0.01, gt=0)
-    max_steps: int = Field(default=500, ge=1)
-    time_limit: float = Field(default=86400.0, gt=0)
-    memory_mb: int = Field(default=4000, ge=100)
-    partition: str | None = None
-    policy: Policy = Policy()
 
 
 class Protocol(Model):

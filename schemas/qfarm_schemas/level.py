@@ -1,4 +1,8 @@
-"""LevelOfTheory: everything that decides the number a converged calculation gives."""
+"""LevelOfTheory: what decides the number that a converged calculation gives.
+
+What an engine makes of a basis tier, and its own defaults, are not hashed here: each engine pins
+them by a test and never changes their meaning, so that an id always stands for one number.
+"""
 
 from enum import StrEnum
 from functools import cached_property
@@ -6,7 +10,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from qfarm_schemas.base import Model, canonical_json, digest
+from qfarm_schemas.base import Model, digest, identity
 
 
 class Dispersion(StrEnum):
@@ -80,5 +84,5 @@ class LevelOfTheory(Model):
 
     @cached_property
     def id(self) -> str:
-        """``l`` and the SHA-256 of the canonical JSON."""
-        return digest("l", canonical_json(self.model_dump(mode="json")))
+        """``l`` and the SHA-256 of the canonical JSON, defaults left out."""
+        return digest("l", identity(self))

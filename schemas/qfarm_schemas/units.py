@@ -21,8 +21,5 @@ HARTREE_PER_BOHR: Final = HARTREE / BOHR
 KCAL_PER_MOL: Final = 4184.0 / 6.02214076e23 / 1.602176634e-19
 """Thermochemical kcal/mol in eV (4184 J by definition; exact SI Avogadro number and charge)."""
 
-DEBYE: Final = 1e-21 / 299792458.0 / 1.602176634e-19 * 1e10
-"""Debye in e*A (1 D = 1e-21 C m^2/s divided by c, exact)."""
-
 KELVIN: Final = 1.380649e-23 / 1.602176634e-19
 """k_B times 1 K in eV (exact SI)."""

@@ -1,6 +1,7 @@
 """The house rules that a machine can check."""
 
 import ast
+import re
 import statistics
 import subprocess
 import sys
@@ -68,19 +69,32 @@ def test_every_module_says_what_it_is_for() -> None:
     assert silent == []
 
 
-def test_only_one_place_starts_engine_processes() -> None:
-    starters = {
-        str(path.relative_to(ROOT))
-        for path in SOURCES
-        if "subprocess.Popen" in path.read_text() or "os.fork()" in path.read_text()
+def starts_processes(path: Path) -> bool:
+    """Whether a file imports `subprocess`, `multiprocessing` or calls a fork, exec or shell."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {(node.module or "").split(".")[0]}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            forks = node.value.id == "os" and re.match(
+                "fork|exec|spawn|posix_spawn|system|popen", node.attr
+            )
+            names = {"subprocess"} if forks else set()
+        else:
+            continue
+        if names & {"subprocess", "multiprocessing", "pty"}:
+            return True
+    return False
+
+
+def test_only_these_places_start_processes() -> None:
+    assert {str(path.relative_to(ROOT)) for path in SOURCES if starts_processes(path)} == {
+        "launchers/qfarm_launchers/local.py",  # Dask's worker processes
+        "qfarm/store/server.py",  # mongod
+        "workers/qfarm_workers/process.py",  # supervisors
+        "workers/qfarm_workers/supervisor.py",  # engines
     }
-    allowed = {
-        "qfarm/store/server.py",
-        "qfarm/store/mongod.py",
-        "workers/qfarm_workers/process.py",
-        "workers/qfarm_workers/supervisor.py",
-    }
-    assert starters <= allowed
 
 
 def test_constraints_name_no_addresses() -> None:

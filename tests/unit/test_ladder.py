@@ -64,7 +64,14 @@ class TestClimbing:
         assert isinstance(ask(GEOMETRY, GEOMETRY), GiveUp)
 
     @pytest.mark.parametrize(
-        "kind", [FailureKind.BAD_GEOMETRY, FailureKind.NO_GAP, FailureKind.METHOD_FAILED]
+        "kind",
+        [
+            FailureKind.BAD_GEOMETRY,
+            FailureKind.NO_GAP,
+            FailureKind.METHOD_FAILED,
+            FailureKind.OUT_OF_MEMORY,
+            FailureKind.TIME_LIMIT,
+        ],
     )
     def test_hopeless_failures_end_at_once(self, kind) -> None:
         assert ask(kind) == GiveUp("it failed", f"cure {kind.value}")
@@ -94,7 +101,6 @@ class TestBudgets:
             (FailureKind.WALLTIME, "infrastructure"),
             (FailureKind.CRASHED, "node"),
             (FailureKind.BAD_OUTPUT, "node"),
-            (FailureKind.TIME_LIMIT, "node"),
             (SCF, "chemistry"),
         ],
     )
@@ -131,6 +137,10 @@ class TestBasisFallback:
         assert [r.rung.scf for r in rungs] == ["diis", "damped", "level-shift", "newton"]
         assert {r.rung.basis for r in rungs} == {BasisTier.INTERMEDIATE}
         assert isinstance(ask(*[SCF] * 5, n_atoms=360, chemistry=9), GiveUp)
+
+    @pytest.mark.parametrize("kind", [FailureKind.OUT_OF_MEMORY, FailureKind.TIME_LIMIT])
+    def test_too_large_at_the_smaller_basis_too_is_the_end(self, kind) -> None:
+        assert ask(kind, kind, n_atoms=360) == GiveUp("it failed", f"cure {kind.value}")
 
     def test_stays_down_after_a_lost_worker(self) -> None:
         assert ask(SCF, LOST, n_atoms=360).rung.basis is BasisTier.INTERMEDIATE

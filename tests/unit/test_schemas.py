@@ -168,6 +168,17 @@ class TestLevel:
         fields["thresholds"] = {"forces": 1e-3}
         assert LevelOfTheory(**fields).id != self.PBE0.id
 
+    def test_is_pinned_for_ever(self) -> None:
+        # Changed by a change of the hash or of a default, both of which orphan every record.
+        assert self.PBE0.id == "lf4b9800f9a80c52717fb10362a82cca5973ff65cb2cda1c2f17b06c2b0214b35"
+
+    def test_a_number_is_one_number_however_written(self) -> None:
+        ids = {
+            LevelOfTheory(engine="a", method="b", options={"temperature": value}).id
+            for value in (300, 300.0)
+        }
+        assert len(ids) == 1
+
     def test_order_of_options_is_not(self) -> None:
         one = LevelOfTheory(engine="a", method="b", options={"x": 1, "y": 2})
         two = LevelOfTheory(engine="a", method="b", options={"y": 2, "x": 1})

@@ -15,7 +15,6 @@ CODATA = constants.physical_constants
         (units.BOHR, CODATA["Bohr radius"][0] * 1e10, 1e-9),
         (units.KELVIN, constants.k / constants.e, 1e-15),
         (units.KCAL_PER_MOL, constants.calorie * 1e3 / constants.N_A / constants.e, 1e-14),
-        (units.DEBYE, 0.20819433, 1e-7),
         (
             units.HARTREE_PER_BOHR,
             CODATA["atomic unit of force"][0] / constants.e * constants.angstrom,

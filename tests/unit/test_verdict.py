@@ -86,10 +86,10 @@ class TestThresholds:
     def test_says_required_and_found(self) -> None:
         checks = verdict(convergence=REACHED.model_copy(update={"forces": 5e-3}))
         (check,) = [check for check in checks if not check.passed]
-        assert (check.required, check.found) == ("<= 1e-04 eV/A", "5.00e-03 eV/A")
+        assert (check.required, check.found) == ("<= 0.0001 eV/A", "5.00e-03 eV/A")
         failed = outcome(checks)
         assert isinstance(failed, Failure)
-        assert "required <= 1e-04 eV/A, found 5.00e-03 eV/A" in failed.cause
+        assert "required <= 0.0001 eV/A, found 5.00e-03 eV/A" in failed.cause
         assert failed.evidence == {"SCF forces change": "5.00e-03 eV/A"}
 
 
@@ -111,11 +111,29 @@ class TestShapes:
         assert missed(**fields) == ["rows"]
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-    @pytest.mark.parametrize("name", ["energy", "forces", "dipole", "hirshfeld_ratios"])
+    @pytest.mark.parametrize(
+        "name",
+        ["energy", "forces", "dipole", "hirshfeld_ratios", "homo", "lumo", "spin_squared"],
+    )
     def test_not_finite(self, name, bad) -> None:
-        values = np.array(getattr(result(), name))
+        values = np.array(getattr(result(spin_squared=0.75), name))
         spoilt = bad if values.ndim == 0 else np.full_like(values, bad)
         assert "finite numbers" in missed(**{name: spoilt})
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"charges": {"mulliken": [0.0, float("nan"), 0.0]}},
+            {"energy_parts": {"PBE0": float("nan"), "MBD": -0.1}},
+        ],
+    )
+    def test_not_finite_within_named_values(self, fields) -> None:
+        assert missed(**fields) == ["finite numbers"]
+
+    def test_a_limit_is_shown_as_it_is(self) -> None:
+        level = PBE0.model_copy(update={"thresholds": Thresholds(energy=2.5e-5)})
+        required = {check.name: check.required for check in verdict(level=level)}
+        assert required["SCF total energy change"] == "<= 2.5e-05 eV"
 
     def test_ratios_may_be_absent(self) -> None:
         assert missed(hirshfeld_ratios=None) == []
