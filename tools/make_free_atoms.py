@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 import qfarm.engines
 from qfarm.engines.hirshfeld import TABLE, compute_free_atom, table_key
 
-NUMBERS: Final = (*range(1, 21), 35, 53)  # H to Ca, Br, I: QCell's elements and neighbours
+NUMBERS: Final = (*range(1, 21), 35)  # H to Ca, and Br: QCell's elements and neighbours
 BASES: Final = ("def2-svp", "def2-tzvp")
 FUNCTIONAL: Final = "pbe0"
 

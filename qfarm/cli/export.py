@@ -15,8 +15,8 @@ from qfarm.cli.select import ClassOption, TagOption
 from qfarm.cli.table import table
 from qfarm.cli.wanted import Survey, Wanted
 from qfarm.cli.wording import counted
-from qfarm.export.dataset import Options, Written, label, mixed_levels
-from qfarm.store.protocol import Selection, Store
+from qfarm.export.dataset import Options, Written, full_label, mixed_levels
+from qfarm.store.protocol import Row, Store
 from qfarm_schemas.record import Record
 
 
@@ -53,22 +53,22 @@ def command(
     with open_farm() as (_, store):
         survey = select.survey(store, wanted)
         if not mixed:
-            refuse_mixed(store, wanted, survey)
+            refuse_mixed(store, survey)
         records = _followed(select.records(store, wanted, survey.stages), survey)
         written = write(target, records, select.expected(store, wanted), Options(overwrite, mixed))
     show(written)
 
 
-def refuse_mixed(store: Store, wanted: Wanted, survey: Survey) -> None:
+def refuse_mixed(store: Store, survey: Survey) -> None:
     """Refuse several levels before anything is written.
 
     Raises
     ------
     ExportError
-        The stages that are done are of several levels of theory; all are named.
+        The records are of several levels of theory; all are named.
     """
     if len(survey.done) > 1:
-        names = {level: _level_name(store, wanted, survey, level) for level in survey.done}
+        names = {level: _level_name(store, row) for level, row in survey.examples.items()}
         raise mixed_levels({names[level]: count for level, count in survey.done.items()})
 
 
@@ -103,10 +103,7 @@ def _followed(records: Iterable[Record], survey: Survey) -> Iterable[Record]:
     )
 
 
-def _level_name(store: Store, wanted: Wanted, survey: Survey, level_id: str) -> str:
-    """Name of a planned level, from one of its records."""
-    for stage in survey.stages:
-        one = Selection(wanted.selection.fragment_ids, stage=stage, level_id=level_id, limit=1)
-        for record in store.records(one):
-            return label(record.level)
-    return level_id
+def _level_name(store: Store, row: Row) -> str:
+    """Name of a level, from the record of a stage."""
+    record = select.record_of(store, row)
+    return row.level_id if record is None else full_label(record.level)

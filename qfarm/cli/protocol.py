@@ -7,6 +7,7 @@ from rich.table import Table
 
 from qfarm import config
 from qfarm.cli.console import stdout
+from qfarm.engines import method
 from qfarm_schemas.config import LevelRule, StageTemplate
 from qfarm_schemas.level import LevelOfTheory
 
@@ -64,9 +65,7 @@ def _atoms(rule: LevelRule) -> str:
 
 
 def _method(level: LevelOfTheory) -> str:
-    if level.mbd_beta is not None:
-        return f"{level.method}+{level.dispersion.value.upper()} (beta {level.mbd_beta:g})"
-    return level.method
+    return method(level) if level.mbd_beta is None else f"{method(level)} (beta {level.mbd_beta:g})"
 
 
 def _scf(level: LevelOfTheory) -> str:

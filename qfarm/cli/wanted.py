@@ -8,6 +8,7 @@ from typing import Final
 
 from qfarm.errors import UserError
 from qfarm.export.manifest import Expected
+from qfarm.ladder import LARGE
 from qfarm.store.protocol import Row, Selection, StageState, Store
 from qfarm_schemas.record import Record
 
@@ -23,7 +24,8 @@ class Wanted:
     stage : str or None
         The stage that gives the records; None: the last of each workflow.
     level : str or None
-        Beginning of the id of the level of theory; None: any.
+        Beginning of the id of the level of theory, that of the record once there is one; None:
+        any.
     """
 
     fragment_class: str | None = None
@@ -39,8 +41,7 @@ class Wanted:
     def giver(self, rows: tuple[Row, ...]) -> Row | None:
         """The stage of one workflow that gives its record; None if it has no such stage."""
         named = [row for row in rows if self.stage in (None, row.stage)]
-        last = named[-1] if named else None
-        return last if last is not None and self.of_level(last.level_id) else None
+        return named[-1] if named else None
 
     def of_level(self, level_id: str) -> bool:
         """Whether the level of theory is meant."""
@@ -49,10 +50,21 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is there: stages that give records, and how many are done at each planned level."""
+    """What is there.
+
+    Attributes
+    ----------
+    stages : tuple of str
+        Stages that give records.
+    done : Counter
+        Number of records by id of their level.
+    examples : dict
+        One done stage for each of these levels.
+    """
 
     stages: tuple[str, ...]
     done: Counter[str]
+    examples: dict[str, Row]
 
 
 def survey(store: Store, wanted: Wanted) -> Survey:
@@ -66,14 +78,16 @@ def survey(store: Store, wanted: Wanted) -> Survey:
     giving: set[str] = set()
     inner: set[str] = set()
     done: Counter[str] = Counter()
-    for rows in _workflows(store, wanted):
-        giver = wanted.giver(rows)
-        if giver is not None:
-            giving.add(giver.stage)
-            inner.update(row.stage for row in rows if row.key != giver.key)
-            done[giver.level_id] += giver.state is StageState.DONE
+    examples: dict[str, Row] = {}
+    for rows, giver in _givers(store, wanted):
+        giving.add(giver.stage)
+        inner.update(row.stage for row in rows if row.key != giver.key)
+        level_id = _level_id(store, giver)
+        if giver.state is StageState.DONE and wanted.of_level(level_id):
+            done[level_id] += 1
+            examples.setdefault(level_id, giver)
     _refuse_ambiguous(giving & inner, wanted)
-    return Survey(tuple(sorted(giving)), +done)
+    return Survey(tuple(sorted(giving)), done, examples)
 
 
 def records(store: Store, wanted: Wanted, stages: tuple[str, ...]) -> Iterator[Record]:
@@ -86,10 +100,34 @@ def records(store: Store, wanted: Wanted, stages: tuple[str, ...]) -> Iterator[R
 
 def expected(store: Store, wanted: Wanted) -> Iterator[Expected]:
     """Every record that should be there, with the reason why it may not."""
+    for rows, giver in _givers(store, wanted):
+        yield _expected(giver, _blocking(rows, giver))
+
+
+def record_of(store: Store, row: Row) -> Record | None:
+    """The record of a stage; None when it has none."""
+    of_fragment = store.records(Selection((row.fragment_id,), stage=row.stage))
+    return next((record for record in of_fragment if record.key == row.key), None)
+
+
+def _givers(store: Store, wanted: Wanted) -> Iterator[tuple[tuple[Row, ...], Row]]:
+    """Workflows with the stage of each that gives its record.
+
+    A stage counts when it was planned at the level asked for, or its record is at it.
+    """
     for rows in _workflows(store, wanted):
         giver = wanted.giver(rows)
-        if giver is not None:
-            yield _expected(giver, _blocking(rows, giver))
+        if giver is not None and (
+            wanted.of_level(giver.level_id) or wanted.of_level(_level_id(store, giver))
+        ):
+            yield rows, giver
+
+
+def _level_id(store: Store, row: Row) -> str:
+    """Level of the record: the planned one, except after a basis fallback of a large fragment."""
+    large = row.state is StageState.DONE and row.n_atoms > LARGE
+    record = record_of(store, row) if large else None
+    return row.level_id if record is None else record.level.id
 
 
 def _workflows(store: Store, wanted: Wanted) -> Iterator[tuple[Row, ...]]:

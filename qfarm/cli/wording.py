@@ -2,22 +2,16 @@
 
 from collections.abc import Iterable
 
-from qfarm.engines import basis_set
+from qfarm.engines import basis_set, method
 from qfarm_schemas.attempt import Rung
-from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
+from qfarm_schemas.level import BasisTier, LevelOfTheory
 
 SHORTEST_ID = 11
 """``f`` and 40 bits: among a million fragments two share it with a chance below one half."""
 
 
-def method(level: LevelOfTheory) -> str:
-    """Method and dispersion, for instance ``PBE0+MBD``."""
-    inside = level.dispersion in (Dispersion.NONE, Dispersion.INTRINSIC)
-    return level.method if inside else f"{level.method}+{level.dispersion.value.upper()}"
-
-
 def level_name(level: LevelOfTheory) -> str:
-    """Name for tables, for instance ``PBE0+MBD/tight`` or ``GFN2-xTB``."""
+    """Method and tier as the protocol names them: ``PBE0+MBD/tight`` or ``GFN2-xTB``."""
     if level.basis is BasisTier.NONE:
         return method(level)
     return f"{method(level)}/{level.basis.value}"

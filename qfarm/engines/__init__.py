@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from qfarm.engines.base import Engine
 from qfarm.errors import NotFoundError
-from qfarm_schemas.level import LevelOfTheory
+from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
 
 TABLE: Mapping[str, str] = MappingProxyType(
     {
@@ -24,6 +24,19 @@ def basis_set(level: LevelOfTheory) -> str | None:
     A level of an engine that this qfarm does not have, as in an older data set, has none.
     """
     return engine(level.engine).basis_set(level) if level.engine in TABLE else None
+
+
+def method(level: LevelOfTheory) -> str:
+    """Method and dispersion as a chemist writes them, for instance ``PBE0+MBD``."""
+    inside = level.dispersion in (Dispersion.NONE, Dispersion.INTRINSIC)
+    return level.method if inside else f"{level.method}+{level.dispersion.value.upper()}"
+
+
+def label(level: LevelOfTheory) -> str:
+    """Name of a level with the basis set behind its tier, for instance ``PBE0+MBD/def2-SVP``."""
+    if level.basis is BasisTier.NONE:
+        return method(level)
+    return f"{method(level)}/{basis_set(level) or level.basis.value}"
 
 
 @cache

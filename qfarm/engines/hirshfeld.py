@@ -61,7 +61,7 @@ class FreeAtom:
 
     @property
     def electrons(self) -> float:
-        """Number of electrons in the table, core electrons of an ECP excluded."""
+        """Number of electrons in the table."""
         return self._moment(0)
 
     @cached_property
@@ -133,7 +133,7 @@ def partition(
     positions : (n, 3) array
         bohr.
     nuclear_charges : (n,) array
-        e; without the electrons that an ECP stands for.
+        e.
     points : (m, 3) array
         bohr.
     electrons : (m,) array
@@ -208,26 +208,21 @@ def compute_free_atom(symbol: str, basis: str, xc: str) -> FreeAtom:
 
 
 def _spherical_mean_field(atom: Any) -> Any:
-    from pyscf.data.elements import NRSRHFS_CONFIGURATION
-    from pyscf.scf.atom_ks import AtomSphericAverageRKS
+    from qfarm.engines.pyscf.library import atom_ks, elements
 
     with warnings.catch_warnings():  # PySCF 2.14 calls its own deprecated function here
         warnings.simplefilter("ignore", DeprecationWarning)
-        mean_field = AtomSphericAverageRKS(atom)
-    mean_field.atomic_configuration = NRSRHFS_CONFIGURATION
-    if atom.has_ecp():
-        mean_field.init_guess = "minao"  # PySCF's default for atoms cannot start from an ECP
+        mean_field = atom_ks.AtomSphericAverageRKS(atom)
+    mean_field.atomic_configuration = elements.NRSRHFS_CONFIGURATION
     return mean_field
 
 
 def _lone_atom(symbol: str, basis: str) -> Any:
-    """PySCF molecule of one atom; def2 sets bring an ECP beyond krypton."""
-    from pyscf.data.elements import charge
-    from pyscf.gto import M
+    """PySCF molecule of one atom, all-electron."""
+    from qfarm.engines.pyscf.library import elements, gto
 
-    number = charge(symbol)
-    ecp = basis if number > 36 and basis.startswith("def2") else {}
-    return M(atom=[(symbol, (0, 0, 0))], basis=basis, ecp=ecp, spin=number % 2, verbose=0)
+    spin = elements.charge(symbol) % 2
+    return gto.M(atom=[(symbol, (0, 0, 0))], basis=basis, spin=spin, verbose=0)
 
 
 def _radial_density(atom: Any, density_matrix: FloatArray) -> FloatArray:

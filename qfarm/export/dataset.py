@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from qfarm.engines import basis_set
+from qfarm.engines import label
 from qfarm.errors import UserError
 from qfarm_schemas.layout import LayoutError
-from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
+from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.record import Record
 
 PROGRAM: Final = "qfarm"
@@ -70,13 +70,9 @@ def qfarm_version() -> str:
     return version(PROGRAM)
 
 
-def label(level: LevelOfTheory) -> str:
-    """A level in a few words: ``PBE0+MBD/def2-SVP, pyscf (l0123abcd)``."""
-    dispersed = level.dispersion in (Dispersion.MBD, Dispersion.MBD_NL)
-    method = f"{level.method}+{level.dispersion.value.upper()}" if dispersed else level.method
-    basis = _basis(level)
-    name = f"{method}/{basis}" if basis else method
-    return f"{name}, {level.engine} ({level.id[:9]})"
+def full_label(level: LevelOfTheory) -> str:
+    """A level, its engine and its id: ``PBE0+MBD/def2-SVP, pyscf (l0123abcd)``."""
+    return f"{label(level)}, {level.engine} ({level.id[:9]})"
 
 
 def mixed_levels(counts: Mapping[str, int]) -> ExportError:
@@ -98,8 +94,3 @@ def unfit(record: Record, error: LayoutError) -> ExportError:
         f"No file was written. Look at it with `qfarm show {record.fragment_id[:12]}`; leave it "
         "out with --class, --tag or --level.",
     )
-
-
-def _basis(level: LevelOfTheory) -> str:
-    own = "" if level.basis is BasisTier.NONE else level.basis.value
-    return basis_set(level) or own

@@ -29,7 +29,7 @@ from qfarm.export.dataset import (
     ExportError,
     Options,
     Written,
-    label,
+    full_label,
     mixed_levels,
     qfarm_version,
     unfit,
@@ -164,7 +164,7 @@ class _Content:
         if level.id in self._levels:
             return
         group = self._levels.create_group(level.id)
-        group.attrs["label"] = label(level)
+        group.attrs["label"] = full_label(level)
         group.attrs["json"] = canonical_json(level.model_dump(mode="json")).decode()
         if len(self._summary.levels) > 1 and not self._options.mixed_levels:
             counts = self._summary.levels.items()

@@ -1,6 +1,7 @@
 """Real PySCF calculations: numbers against plain PySCF and finite differences, and refusals."""
 
 import multiprocessing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Result
 from qfarm_schemas.units import BOHR, HARTREE, HARTREE_PER_BOHR
-from support import build
+from support import build, run_engine
+from support.needs import need
 
-pytest.importorskip("pyscf")
-compute: Any = pytest.importorskip("qfarm.engines.pyscf.compute")
-scf: Any = pytest.importorskip("qfarm.engines.pyscf.scf")
+need(find_spec("pyscf"), "pyscf")
+
+from qfarm.engines.pyscf import compute, quadrature, scf, stability  # noqa: E402
 
 LOOSE: dict[str, Any] = {
     "conv_tol": 1e-4,
@@ -223,6 +225,83 @@ def test_a_stretched_bond_in_an_unstable_singlet_is_refused() -> None:
     found = failure(job(stretched))
     assert found.kind is FailureKind.UNSTABLE_SOLUTION
     assert "stretched bond" in found.remedy
+
+
+def test_a_closed_shell_that_breaks_spin_symmetry_is_noted() -> None:
+    """Singlet O2 is internally stable, and a triplet; PySCF's own test agrees with the note."""
+    oxygen = Fragment(numbers=[8, 8], positions=[[0, 0, 0], [0, 0, 1.21]])
+    found = result(job(oxygen))
+    assert found.stable is True
+    (note,) = (note for note in found.notes if "broken-symmetry" in note)
+    assert "multiplicity 3" in note
+    triplet = result(job(oxygen.model_copy(update={"multiplicity": 3})))
+    assert triplet.energy < found.energy
+    assert not [note for note in triplet.notes if "broken-symmetry" in note]
+    solver = scf.solve(job(oxygen), compute.settings(job(oxygen))).mean_field
+    assert solver.stability(external=True, return_status=True, verbose=0)[2:] == (True, False)
+
+
+def test_the_triplet_eigenvalue_is_the_lowest_curvature_of_the_energy() -> None:
+    """Na2: against the energy of determinants whose spins turn HOMO and LUMO opposite ways."""
+    sodium = job(Fragment(numbers=[11, 11], positions=[[0, 0, 0], [0, 0, 3.08]]))
+    solver = scf.solve(sodium, compute.settings(sodium)).mean_field
+    eigenvalue = stability.lowest_triplet_mode(solver, solver.grids)
+    unrestricted, step = solver.to_uks(), 0.02
+
+    def energy_at(angle: float) -> float:
+        turned = [_homo_lumo_turned(solver, sign * angle) for sign in (1, -1)]
+        occupations = [(solver.mo_occ > 0).astype(float)] * 2
+        return float(unrestricted.energy_tot(dm=unrestricted.make_rdm1(turned, occupations)))
+
+    curvature = (energy_at(step) + energy_at(-step) - 2 * energy_at(0)) / step**2
+    assert 0.02 < eigenvalue < curvature < 1.3 * eigenvalue
+
+
+def _homo_lumo_turned(solver: Any, angle: float) -> Any:
+    lumo = int((solver.mo_occ > 0).sum())
+    pair, turned = solver.mo_coeff[:, lumo - 1 : lumo + 1], solver.mo_coeff.copy()
+    turned[:, lumo - 1] = np.cos(angle) * pair[:, 0] + np.sin(angle) * pair[:, 1]
+    return turned
+
+
+def test_numbers_do_not_depend_on_the_memory_there_is() -> None:
+    """Blocks of the quadrature have one size, and fitted integrals may lie on disk."""
+    small, large = (
+        result(job().model_copy(update={"memory_mb": memory})) for memory in (10, 100_000)
+    )
+    assert small.energy == pytest.approx(large.energy, abs=1e-9)
+    assert small.forces == pytest.approx(large.forces, abs=1e-8)
+
+
+def test_the_quadrature_keeps_to_its_memory() -> None:
+    solver = scf.mean_field(job(METHANOL))
+    solver.grids.build()
+    limit = quadrature.BLOCK_MB * 1e6
+    blocks = solver._numint.block_loop(solver.mol, solver.grids, deriv=2, max_memory=4000)
+    assert max(orbitals.nbytes for orbitals, *_ in blocks) <= limit
+    assert len(solver.grids.weights) * 10 * solver.mol.nao * 8 > limit
+
+
+POISON = "dft_rks_RKS_small_rho_cutoff = 1e-2\ndft_numint_occdrop = 0.5\nUNIT = 'au'\n"
+
+
+@pytest.mark.parametrize("where", ["home", "here", "variable"])
+def test_the_users_configuration_of_pyscf_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, water: Result, where: str
+) -> None:
+    """In a process of its own, which has not imported PySCF yet."""
+    folder, home = tmp_path / "run", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    kept = (folder if where == "here" else home) / ".pyscf_conf.py"
+    kept.write_text(POISON)
+    monkeypatch.setenv("HOME", str(home))
+    if where == "variable":
+        monkeypatch.setenv("HOME", str(folder))
+        monkeypatch.setenv("PYSCF_CONFIG_FILE", str(kept))
+    found = run_engine.run(ENGINE, job(), folder).outcome
+    assert isinstance(found, Result), found
+    assert found.energy == pytest.approx(water.energy, abs=1e-9)
 
 
 def test_atoms_on_one_another_are_refused_at_once() -> None:

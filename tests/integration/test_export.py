@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from qfarm.cli import app, wanted
 from qfarm.cli.wanted import Wanted
-from qfarm.ladder import Decision, Done, GiveUp
+from qfarm.ladder import LARGE, Decision, Done, GiveUp
 from qfarm.plan import Plan, workflow_key
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Store
@@ -193,16 +193,42 @@ def test_mixed_levels_are_named_before_anything_is_written(store: Store) -> None
     assert len(exported("all.h5")) == 3
 
 
-def test_a_record_at_a_fallback_basis_is_another_level(store: Store) -> None:
+def large(number: int) -> Fragment:
+    """A fragment of more atoms than a basis fallback needs."""
+    row = np.arange(LARGE + 1)
+    positions = np.stack([2.0 * row, row * 0.0, row * 0.0 + number / 100], axis=1)
+    return Fragment(numbers=[2] * len(row), positions=positions, fragment_class="dimer")
+
+
+def fallen_back(store: Store) -> tuple[Record, Record, LevelOfTheory]:
+    """Two large fragments planned at one level: a record at it and one at a smaller basis."""
     fallback = LevelOfTheory.model_validate(PBE0.model_dump() | {"basis": "intermediate"})
-    add(store, fragment(0), fragment(1))
-    work(store, DONE)
-    work(store, DONE, level=fallback)
-    assert qfarm("export", "out.h5").exit_code == 1
-    assert qfarm("export", "out.h5", "--level", PBE0.id).exit_code == 0
+    add(store, large(0), large(1))
+    (planned,) = work(store, DONE)
+    (fallen,) = work(store, DONE, level=fallback)
+    return planned, fallen, fallback
+
+
+def test_a_record_at_a_fallback_basis_is_another_level(store: Store) -> None:
+    planned, fallen, fallback = fallen_back(store)
+    refused = qfarm("export", "out.h5")
+    assert refused.exit_code == 1
+    said = " ".join(refused.stderr.split())
+    assert f"1 of PBE0+MBD/def2-TZVP, pyscf ({PBE0.id[:9]})" in said
+    assert f"1 of PBE0+MBD/def2-SVP, pyscf ({fallback.id[:9]})" in said
+    assert qfarm("export", "out.h5", "--level", PBE0.id[:9]).exit_code == 0
+    assert set(exported()) == {planned.fragment_id}
     (row,) = missing()
-    assert row["state"] == "done"
+    assert (row["fragment_id"], row["state"]) == (fallen.fragment_id, "done")
     assert "another level of theory" in row["reason"]
+
+
+def test_a_record_at_a_fallback_basis_is_found_by_its_own_level(store: Store) -> None:
+    _, fallen, fallback = fallen_back(store)
+    add(store, large(2))
+    assert qfarm("export", "out.h5", "--level", fallback.id[:9]).exit_code == 0
+    assert set(exported()) == {fallen.fragment_id}
+    assert missing() == []
 
 
 def test_a_stage_that_is_last_here_and_inner_there_is_refused(store: Store) -> None:

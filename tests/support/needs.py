@@ -7,12 +7,12 @@ import pytest
 
 
 def need(condition: object, what: str) -> None:
-    """Skip the running test without `condition`; with ``QFARM_CI=1`` fail it instead."""
+    """Skip the running test, or module, without `condition`; with ``QFARM_CI=1`` fail it."""
     if condition:
         return
     if os.environ.get("QFARM_CI") == "1":
         pytest.fail(f"QFARM_CI=1 promises everything, but this is missing: {what}")
-    pytest.skip(f"needs {what}")
+    pytest.skip(f"needs {what}", allow_module_level=True)
 
 
 def shared_fixture(name: str) -> Path:

@@ -1,16 +1,19 @@
 """The PySCF engine's pure side: what it refuses, its ladder, its files, its settings."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qfarm.engines import engine, inprocess
+from qfarm import engines
+from qfarm.engines import engine, inprocess, label
 from qfarm.engines.base import Exit, Job, PythonCall
-from qfarm.engines.pyscf.basis import TABLE, label
+from qfarm.engines.pyscf.basis import TABLE, Basis
 from qfarm.engines.pyscf.settings import Settings, grid_level, settings, tightness
 from qfarm_schemas.attempt import Failure, FailureKind
 from qfarm_schemas.config import TaskKind
@@ -68,7 +71,7 @@ def test_accepts(good: LevelOfTheory) -> None:
         (atoms(53, 1), level(), SINGLE_POINT, "Z = 53"),
         (atoms(8, multiplicity=2), level(), SINGLE_POINT, "multiplicity 2"),
         (atoms(1, multiplicity=4), level(), SINGLE_POINT, "multiplicity 4"),
-        (atoms(1, charge=1), level(), SINGLE_POINT, "leaves 0 electrons"),
+        (atoms(1, charge=1), level(), SINGLE_POINT, "no electron is left"),
     ],
 )
 def test_refuses_and_says_why(
@@ -121,6 +124,7 @@ def test_tolerances_follow_tighter_thresholds() -> None:
 
 
 def test_grid_is_finer_from_phosphorus_upward_unless_the_level_says() -> None:
+    """Pinned: the id of a level hashes the option, not its default."""
     assert grid_level(level(), atoms(8, 14)) == 3
     assert grid_level(level(), atoms(8, 15)) == 4
     assert grid_level(level(options={"grid_level": 5}), atoms(15)) == 5
@@ -131,10 +135,25 @@ def test_levels_are_labelled_as_chemists_write_them() -> None:
     assert label(level()) == "PBE0+MBD/def2-TZVP"
     assert label(level(basis="intermediate")) == "PBE0+MBD/def2-SVP"
     assert label(level(dispersion="none", mbd_beta=None)) == "PBE0/def2-TZVP"
+    assert label(level(engine="aims", basis="light")) == "PBE0+MBD/light"
+    xtb = {"engine": "tblite", "method": "GFN2-xTB", "basis": "none", "mbd_beta": None}
+    assert label(level(**xtb, dispersion="intrinsic")) == "GFN2-xTB"
 
 
-def test_the_table_maps_exactly_two_tiers() -> None:
-    assert set(TABLE) == {BasisTier.TIGHT, BasisTier.INTERMEDIATE}
+def test_a_basis_tier_keeps_its_meaning() -> None:
+    """The id of a level hashes the tier, so what a tier means must never change."""
+    assert dict(TABLE) == {
+        BasisTier.TIGHT: Basis("def2-tzvp", "def2-TZVP", "def2-tzvp-jkfit"),
+        BasisTier.INTERMEDIATE: Basis("def2-svp", "def2-SVP", "def2-svp-jkfit"),
+    }, "add a row for another tier, or an option of the level: old ids would name other numbers"
+
+
+def test_only_one_module_imports_pyscf() -> None:
+    """`library` does it without the user's configuration."""
+    folder = Path(engines.__path__[0])
+    importing = re.compile(r"^\s*(import|from) pyscf\b", re.MULTILINE)
+    found = {path.name for path in folder.rglob("*.py") if importing.search(path.read_text())}
+    assert found == {"library.py"}
 
 
 def test_job_goes_through_its_file_unchanged() -> None:

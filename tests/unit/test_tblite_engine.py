@@ -80,6 +80,10 @@ def test_the_level_sets_the_temperature(kelvin: float) -> None:
     chosen = level(options={"electronic_temperature": kelvin})
     assert refusal(options=chosen.options) is None
     assert temperature(chosen) == kelvin
+
+
+def test_the_default_temperature_keeps_its_value() -> None:
+    """The id of a level hashes the option, not its default: old ids would name other numbers."""
     assert temperature(level()) == 300.0
 
 

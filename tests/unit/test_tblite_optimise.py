@@ -1,5 +1,6 @@
 """Real GFN2-xTB optimisations of small dimers."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ from qfarm_schemas.config import Stage, TaskKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import OptimisationStep, Result
+from support.needs import need
 
-pytest.importorskip("tblite")
-tblite_compute: Any = pytest.importorskip("qfarm.engines.tblite.compute")
-tblite_optimise: Any = pytest.importorskip("qfarm.engines.tblite.optimise")
+need(find_spec("tblite"), "tblite")
+
+from qfarm.engines.tblite import compute as tblite_compute  # noqa: E402
+from qfarm.engines.tblite import optimise as tblite_optimise  # noqa: E402
 
 GFN2 = LevelOfTheory(engine="tblite", method="GFN2-xTB", dispersion="intrinsic")
 DIMER = Fragment(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,15 @@ from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Convergence, Result, ScfIteration
 from qfarm_schemas.units import BOHR, HARTREE, KELVIN
 from support import build
+from support.needs import need
 
-interface: Any = pytest.importorskip("tblite.interface")
-TBLiteRuntimeError: Any = pytest.importorskip("tblite.exceptions").TBLiteRuntimeError
-tblite_compute: Any = pytest.importorskip("qfarm.engines.tblite.compute")
-tblite_scc: Any = pytest.importorskip("qfarm.engines.tblite.scc")
+need(find_spec("tblite"), "tblite")
+
+from tblite import interface  # noqa: E402
+from tblite.exceptions import TBLiteRuntimeError  # noqa: E402
+
+from qfarm.engines.tblite import compute as tblite_compute  # noqa: E402
+from qfarm.engines.tblite import scc as tblite_scc  # noqa: E402
 
 QUANTITIES = ("energy", "eigenvalues", "density", "forces")
 FORMATE = Fragment(

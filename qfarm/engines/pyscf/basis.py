@@ -3,6 +3,9 @@
 def2 sets: F. Weigend, R. Ahlrichs, Phys. Chem. Chem. Phys. 7, 3297 (2005); def2-universal-jkfit,
 which PySCF names after each set: F. Weigend, J. Comput. Chem. 29, 167 (2008). Why these sets
 stand for the tiers of FHI-aims: docs/adr/0002-pyscf-basis-and-thresholds.md.
+
+The id of a level of theory hashes the tier, not the sets behind it. So the table only grows: a tier
+that has a row keeps it for ever, and other sets need another tier or an option of the level.
 """
 
 from collections.abc import Mapping
@@ -10,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
+from qfarm_schemas.level import BasisTier
 
 HEAVIEST: Final = 36
 """Krypton: up to here def2 sets are all-electron."""
@@ -31,9 +34,3 @@ TABLE: Final[Mapping[BasisTier, Basis]] = MappingProxyType(
         BasisTier.INTERMEDIATE: Basis("def2-svp", "def2-SVP", "def2-svp-jkfit"),
     }
 )
-
-
-def label(level: LevelOfTheory) -> str:
-    """Name of the level as a chemist writes it, for instance ``PBE0+MBD/def2-SVP``."""
-    dispersion = "" if level.dispersion is Dispersion.NONE else f"+{level.dispersion.value.upper()}"
-    return f"{level.method}{dispersion}/{TABLE[level.basis].label}"

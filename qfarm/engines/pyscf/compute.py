@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyscf import lib
 
 from qfarm.engines import inprocess
 from qfarm.engines.base import Job
@@ -14,6 +13,7 @@ from qfarm.engines.hirshfeld import FreeAtomError, Hirshfeld
 from qfarm.engines.mbd import MbdCollapse, MbdResult, mbd_energy_and_gradient
 from qfarm.engines.pyscf import failures, properties
 from qfarm.engines.pyscf.convergence import convergence
+from qfarm.engines.pyscf.library import lib
 from qfarm.engines.pyscf.scf import ScfBreakdownError, Solution, frontier, solve
 from qfarm.engines.pyscf.settings import Settings, settings
 from qfarm.verdict import CLOSEST, closest_distance
@@ -93,9 +93,23 @@ def _result(
         convergence=convergence(trace.before, trace.after, gradient, trace.overlap),
         scf_trace=tuple(trace.iterations),
         stable=solution.stable,
-        notes=properties.notes(job.fragment, job.level, forces, shares.ratios),
+        notes=(
+            *properties.notes(job.fragment, job.level, forces, shares.ratios),
+            *_state_notes(solution),
+        ),
         engine_version=properties.version(),
     )
+
+
+def _state_notes(solution: Solution) -> Iterator[str]:
+    """What is known against the state that the SCF has found."""
+    if solution.symmetry_breaks:
+        yield (
+            "the closed shell may be the wrong state: an unrestricted, broken-symmetry solution "
+            f"lies lower (triplet eigenvalue of the orbital Hessian {solution.triplet:.3f} Ha), as "
+            "in biradicals and stretched bonds; compare with multiplicity 3, or leave the fragment "
+            "out of the training set"
+        )
 
 
 def _in_ev(energy: float | None) -> float | None:

@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
-import pyscf
-from pyscf import dft
 
+from qfarm.engines import label
 from qfarm.engines.hirshfeld import Hirshfeld, hirshfeld
-from qfarm.engines.pyscf.basis import TABLE, label
+from qfarm.engines.pyscf.basis import TABLE
 from qfarm.engines.pyscf.convergence import FloatArray, Gradient, total
+from qfarm.engines.pyscf.library import dft, pyscf
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.units import BOHR, HARTREE_PER_BOHR

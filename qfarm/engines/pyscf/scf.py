@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from pyscf import dft, gto
 
 from qfarm.engines.base import Job
 from qfarm.engines.pyscf.basis import TABLE
 from qfarm.engines.pyscf.convergence import FloatArray, State, density_change
+from qfarm.engines.pyscf.library import dft, gto
+from qfarm.engines.pyscf.quadrature import Quadrature
 from qfarm.engines.pyscf.settings import COARSE_GRID, START, Settings, Tolerances, grid_level
-from qfarm.engines.pyscf.stability import Mode, lowest_mode
+from qfarm.engines.pyscf.stability import NEGATIVE, Mode, lowest_mode, lowest_triplet_mode
 from qfarm_schemas.result import ScfIteration
 from qfarm_schemas.units import BOHR, HARTREE
 
@@ -26,6 +27,10 @@ SMALL_GAP: Final = 3.0
 
 FOLLOWED: Final = 2
 """How often the second-order rung follows an instability downhill before it is refused."""
+
+MEMORY_SHARE: Final = 0.8
+"""PySCF plans its large tensors, not every array, within the memory it is told, what the process
+holds already included. Beyond that it keeps the fitted integrals on disk."""
 
 Envs = Mapping[str, Any]
 
@@ -103,17 +108,26 @@ class Solution:
         Whether every phase ended within its tolerances.
     mode : Mode or None
         Lowest mode of the orbital Hessian; None where not looked for.
+    triplet : float or None
+        Lowest eigenvalue (Ha) for rotations that differ for the two spins of a closed shell; None
+        where not looked for.
     """
 
     mean_field: Any
     trace: Trace
     converged: bool
     mode: Mode | None = None
+    triplet: float | None = None
 
     @property
     def stable(self) -> bool | None:
         """Internal stability; None where not tested."""
         return None if self.mode is None else self.mode.stable
+
+    @property
+    def symmetry_breaks(self) -> bool:
+        """Whether an unrestricted solution is known to lie below this closed shell."""
+        return self.triplet is not None and self.triplet < NEGATIVE
 
 
 def molecule(job: Job) -> gto.Mole:
@@ -129,7 +143,7 @@ def molecule(job: Job) -> gto.Mole:
         charge=fragment.charge,
         spin=fragment.multiplicity - 1,
         symmetry=False,
-        max_memory=job.memory_mb,
+        max_memory=MEMORY_SHARE * job.memory_mb,
         verbose=0,
     )
 
@@ -142,6 +156,7 @@ def mean_field(job: Job) -> Any:
     solver._chkfile.close()  # opened by PySCF without being asked
     solver.chkfile = solver._chkfile = None
     solver.conv_check = False
+    solver._numint = Quadrature()
     return solver.density_fit(auxbasis=TABLE[job.level.basis].auxiliary)
 
 
@@ -207,16 +222,25 @@ class _Run:
         plain = Settings(max_cycle=self.settings.max_cycle, diis_space=self.settings.diis_space)
         if not self.phase(self.fine, plain, self.settings):
             return self.ended(converged=False)
-        tested = worth_testing(self.solver, self.settings)
-        return self.ended(converged=True, mode=self.mode() if tested else None)
+        if not worth_testing(self.solver, self.settings):
+            return self.ended(converged=True)
+        mode = self.mode()
+        external = mode.stable and self.solver.mol.spin == 0
+        return self.ended(converged=True, mode=mode, triplet=self.triplet() if external else None)
 
-    def ended(self, converged: bool, mode: Mode | None = None) -> Solution:
+    def ended(
+        self, converged: bool, mode: Mode | None = None, triplet: float | None = None
+    ) -> Solution:
         """What there is to report."""
-        return Solution(self.solver, self.trace, converged, mode)
+        return Solution(self.solver, self.trace, converged, mode, triplet)
 
     def mode(self) -> Mode:
         """Lowest mode of the solution, its response on the coarse grid."""
         return lowest_mode(self.solver, _grid(self.solver.mol, COARSE_GRID))
+
+    def triplet(self) -> float:
+        """Lowest triplet eigenvalue of a closed shell, its response on the coarse grid, Ha."""
+        return lowest_triplet_mode(self.solver, _grid(self.solver.mol, COARSE_GRID))
 
     def phase(self, level: int, settings: Settings, tolerances: Tolerances) -> bool:
         """Run one SCF from the orbitals there are; True when it converged."""

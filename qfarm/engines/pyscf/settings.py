@@ -85,6 +85,9 @@ def tightness(asked: Thresholds) -> float:
 
 
 def grid_level(level: LevelOfTheory, fragment: Fragment) -> int:
-    """PySCF grid level: as the level says, else 3, and 4 from phosphorus upward."""
+    """PySCF grid level: as the level says, else 3, and 4 from phosphorus upward.
+
+    These defaults stay: the id of a level of theory hashes the option alone.
+    """
     heavy = bool((fragment.numbers >= 15).any())
     return int(level.options.get("grid_level", 4 if heavy else 3))

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from qfarm.engines import inprocess
+from qfarm.engines import inprocess, refusals
 from qfarm.engines.base import Exit, Job, PythonCall
 from qfarm.engines.tblite.settings import LADDER, TEMPERATURE, TEMPERATURE_OPTION
 from qfarm_schemas.attempt import Failure
@@ -93,23 +93,6 @@ def _elements(fragment: Fragment) -> str | None:
     return f"GFN-xTB has no parameters for Z = {listed}: it ends at radon (86)"
 
 
-def _electrons(fragment: Fragment) -> str | None:
-    unpaired, electrons = fragment.multiplicity - 1, fragment.n_electrons
-    if electrons < 1:
-        return f"charge {fragment.charge:+d} leaves no electron: check the charge"
-    if unpaired > electrons:
-        return (
-            f"multiplicity {fragment.multiplicity} needs {unpaired} unpaired electrons, there are "
-            f"{electrons}: check charge and multiplicity"
-        )
-    if (electrons - unpaired) % 2:
-        return (
-            f"{electrons} electrons cannot have multiplicity {fragment.multiplicity}: with charge "
-            f"{fragment.charge:+d} it must be {'odd' if electrons % 2 == 0 else 'even'}"
-        )
-    return None
-
-
 _LEVEL_CHECKS: Final[tuple[Callable[[LevelOfTheory], str | None], ...]] = (
     _method,
     _dispersion,
@@ -117,6 +100,9 @@ _LEVEL_CHECKS: Final[tuple[Callable[[LevelOfTheory], str | None], ...]] = (
     _options,
 )
 
-_FRAGMENT_CHECKS: Final[tuple[Callable[[Fragment], str | None], ...]] = (_elements, _electrons)
+_FRAGMENT_CHECKS: Final[tuple[Callable[[Fragment], str | None], ...]] = (
+    _elements,
+    refusals.electrons,
+)
 
 ENGINE: Final = TbliteEngine()

@@ -13,7 +13,7 @@ TEMPERATURE_OPTION: Final = "electronic_temperature"
 
 TEMPERATURE: Final = 300.0
 """K: electronic temperature at which GFN1- and GFN2-xTB are defined (J. Chem. Theory Comput.
-15, 1652 (2019), section 2)."""
+15, 1652 (2019), section 2). It stays: the id of a level of theory hashes the option alone."""
 
 
 class SccSettings(Model):

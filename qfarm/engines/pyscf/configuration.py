@@ -1,0 +1,1 @@
+"""The configuration file that PySCF executes: PySCF's own defaults, whatever the user keeps."""
