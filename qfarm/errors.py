@@ -7,11 +7,14 @@
     │   ├── ConfigError      qfarm.toml, environment or a protocol file
     │   ├── InputError       fragments that cannot be accepted
     │   ├── StoreError       MongoDB cannot be reached or refuses
+    │   ├── ScratchFullError no space for attempts on this machine
     │   └── NotFoundError    no such fragment, protocol or engine
     └── LeaseLostError       another worker owns the task now: drop the result
 
 Scientific failure is never an exception: see `qfarm_schemas.attempt.Failure`.
 """
+
+from typing import Self
 
 
 class QfarmError(Exception):
@@ -34,6 +37,10 @@ class UserError(QfarmError):
         self.what = what
         self.remedy = remedy
 
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """Pickle both parts, for errors of worker processes."""
+        return type(self), (self.what, self.remedy)
+
 
 class ConfigError(UserError):
     """The configuration or a protocol file is wrong."""
@@ -45,6 +52,10 @@ class InputError(UserError):
 
 class StoreError(UserError):
     """MongoDB cannot be reached, or refuses."""
+
+
+class ScratchFullError(UserError):
+    """No space for attempts on this machine: they would all fail, so none is started."""
 
 
 class NotFoundError(UserError):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qfarm_workers import scratch
-from qfarm_workers.scratch import LARGEST, OWNER, Scratch
+from qfarm_workers.scratch import LARGEST, LARGEST_KEPT, OWNER, Scratch
 from support import build
 from support.claims import claim
 
@@ -48,6 +48,19 @@ def test_sweep_takes_folders_of_the_dead_and_leaves_kept_ones(tmp_path: Path) ->
     (tmp_path / "supervisor.log").write_text("")
     assert place.sweep(lambda worker: worker.pid == 1) == 1
     assert (of_dead.exists(), of_living.exists(), kept.exists()) == (False, True, True)
+
+
+def test_a_kept_failure_loses_large_temporaries(tmp_path: Path) -> None:
+    place = Scratch(tmp_path, "failed")
+    folder = place.open(claim())
+    (folder / "deep").mkdir()
+    for name, size in (("stdout.txt", LARGEST_KEPT), ("tmp1.h5", LARGEST_KEPT + 1)):
+        (folder / name).write_bytes(b"x" * size)
+        (folder / "deep" / name).write_bytes(b"x" * size)
+    place.close(folder, failed=True)
+    left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+    assert left == ["deep/stdout.txt", "stdout.txt"]
+    assert place.free_mb() > 0
 
 
 def test_sweep_of_a_folder_half_made(tmp_path: Path) -> None:

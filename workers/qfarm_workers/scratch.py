@@ -17,6 +17,13 @@ OWNER: Final = ".owner.json"
 LARGEST: Final = 64 * 2**20
 """Bytes: of a larger file only the end is read."""
 
+LARGEST_KEPT: Final = 4 * 2**20
+"""Bytes: a kept folder of a failed attempt loses larger files, which are an engine's temporaries;
+thousands of failures must not fill the disk."""
+
+SMALLEST_ROOM: Final = 50.0
+"""MB that must be free before an attempt: its input, output and some temporaries."""
+
 
 @dataclass(frozen=True)
 class Scratch:
@@ -47,10 +54,17 @@ class Scratch:
 
     def close(self, folder: Path, failed: bool) -> None:
         """Keep or remove a folder, as the policy says."""
-        if self.keeps(failed):
-            (folder / OWNER).unlink(missing_ok=True)
-        else:
+        if not self.keeps(failed):
             shutil.rmtree(folder, ignore_errors=True)
+            return
+        (folder / OWNER).unlink(missing_ok=True)
+        if self.keep == "failed":
+            _drop_large(folder)
+
+    def free_mb(self) -> float:
+        """Free space where the folders are made, MB."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self.root).free / 2**20
 
     def sweep(self, gone: Callable[[Worker], bool]) -> int:
         """Close the folders of workers that died in the middle of an attempt; how many."""
@@ -76,6 +90,12 @@ def texts(folder: Path) -> dict[str, str]:
     plain = (path for path in sorted(folder.iterdir()) if _is_plain(path))
     read = ((path.name, _read(path)) for path in plain)
     return {name: text for name, text in read if text is not None}
+
+
+def _drop_large(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size > LARGEST_KEPT:
+            path.unlink(missing_ok=True)
 
 
 def _is_plain(path: Path) -> bool:
