@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from qfarm.errors import StoreError
@@ -11,7 +11,6 @@ from qfarm.store.protocol import Running, StageCount, StageState, Store
 from qfarm_launchers.interrupts import Interrupts
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.attempt import Attempt
-from qfarm_schemas.config import LeaseConfig
 from qfarm_workers.identity import gone
 from qfarm_workers.loop import patiently
 
@@ -106,8 +105,6 @@ class Launcher:
         The workers.
     reaper : Reaper
         Ends the attempts of dead workers; `reaper.me.job` is this launcher's id.
-    lease : LeaseConfig
-        Length of leases.
     show : callable
         Called with every look.
     """
@@ -115,10 +112,9 @@ class Launcher:
     store: Store
     pool: Pool
     reaper: Reaper
-    lease: LeaseConfig
     show: Callable[[Look], None]
     _drained: bool = False
-    _reap_at: float = field(default=0.0)
+    _reap_at: float = 0.0
 
     def run(self, interrupts: Interrupts) -> Ending:
         """Work until the loops find nothing more to do.
@@ -147,8 +143,6 @@ class Launcher:
                 self._drained = True
             self.show(self._look(loops))
         except StoreError as error:
-            # Workers beat again only after the outage: give them time before the next reaping.
-            self._reap_at = time.monotonic() + 2 * self.lease.heartbeat
             self.show(Look(loops=loops, draining=self._drained, trouble=str(error)))
         return loops > 0
 

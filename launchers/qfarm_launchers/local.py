@@ -4,23 +4,33 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from multiprocessing import resource_tracker
 from pathlib import Path
+from threading import Event
 from types import TracebackType
 from typing import Any, Final, Self
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster
 
+from qfarm.errors import UserError
 from qfarm_schemas.config import Partition
 from qfarm_workers import loop
 from qfarm_workers.attempt import Engines
 
 LOOPBACK: Final = "127.0.0.1"
+
+MOST_DEATHS: Final = 5
+"""Worker processes in a row that may die before they have begun to work."""
+
+START_SECONDS: Final = 60.0
+"""s: how long a pool without any worker process waits for one."""
 
 _SETTINGS: Final = {
     "distributed.scheduler.allowed-failures": 0,  # the pool resubmits, at once and pinned
@@ -28,6 +38,8 @@ _SETTINGS: Final = {
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.profile.enabled": False,
     "distributed.diagnostics.nvml": False,
+    "distributed.scheduler.http.routes": [],  # its web servers cannot be switched off: no pages
+    "distributed.worker.http.routes": [],
     "distributed.logging": {"distributed": "critical", "tornado": "critical"},
 }
 
@@ -51,18 +63,39 @@ class Place:
     launcher: str
 
 
+@dataclass(frozen=True)
+class _Slot:
+    """A pull loop under way.
+
+    Attributes
+    ----------
+    loop : Future
+        Of Dask.
+    begun : Event
+        Set once its process has imported all that it needs.
+    """
+
+    loop: Any
+    begun: Event
+
+
 class LocalPool:
     """A Dask cluster of `partition.slots` worker processes with one thread each.
 
     `tend` must be called now and then: it resubmits the loops of worker processes that died.
+    Whoever may connect to a Dask scheduler may run code as its user, so the processes talk over TLS
+    with certificates that exist in their memory alone.
     """
 
     def __init__(self, place: Place, partition: Partition, engines: Engines) -> None:
         self._place = place
         self._partition = partition
         self._engines = engines
-        self._loops: dict[str, Any] = {}  # Dask future by address of its worker
+        self._slots: dict[str, _Slot] = {}  # by address of the worker process
         self._owed = partition.slots
+        self._deaths = 0
+        self._tried: set[int] = set()  # processes seen since one was missing
+        self._whole_at = time.monotonic()
         self._numbers = count(1)
 
     def __enter__(self) -> Self:
@@ -72,6 +105,7 @@ class LocalPool:
                 self._cluster = _cluster(self._partition.slots, self._place.folder / "dask")
                 stack.callback(self._cluster.close)
                 self._client = stack.enter_context(_client(self._cluster))
+            self._whole_at = time.monotonic()
             self._stack = stack.pop_all()
         return self
 
@@ -81,7 +115,7 @@ class LocalPool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._loops:
+        if self._slots:
             self.kill()
         self._stack.close()
 
@@ -90,18 +124,21 @@ class LocalPool:
 
         Raises
         ------
+        UserError
+            Worker processes cannot be started.
         Exception
             What ended a loop, unless its process died.
         """
         workers = set(self._client.scheduler_info(n_workers=-1)["workers"])
-        for address, future in list(self._loops.items()):
-            if address not in workers or future.done():
-                del self._loops[address]
-                self._owed += _ended_early(future)
-        for address in sorted(workers - self._loops.keys()):
+        for address, slot in list(self._slots.items()):
+            if address not in workers or slot.loop.done():
+                del self._slots[address]
+                self._settle(slot)
+        for address in sorted(workers - self._slots.keys()):
             if self._owed:
                 self._submit(address)
-        return len(self._loops) + self._owed
+        self._check()
+        return len(self._slots) + self._owed
 
     def kill(self) -> None:
         """Kill the worker processes; their supervisors take the engines along."""
@@ -109,26 +146,58 @@ class LocalPool:
         closing.start()
         while closing.is_alive():
             closing.join(0.1)
-            for nanny in list(self._cluster.workers.values()):
-                _kill(nanny.pid)
-        self._loops.clear()
+            for pid in self._pids():
+                _kill(pid)
+        self._slots.clear()
+
+    def _pids(self) -> set[int]:
+        """Worker processes, connected or not."""
+        return {nanny.pid for nanny in list(self._cluster.workers.values()) if nanny.pid}
+
+    def _settle(self, slot: _Slot) -> None:
+        """Owe a loop again if its process died."""
+        if _ended_early(slot.loop):
+            self._owed += 1
+            self._deaths = 0 if slot.begun.is_set() else self._deaths + 1
 
     def _submit(self, address: str) -> None:
         name = f"{self._place.launcher}.{next(self._numbers)}"
         self._owed -= 1
-        self._loops[address] = self._client.submit(
-            loop.work,
-            str(self._place.start),
-            self._partition.name,
-            self._place.launcher,
-            name,
-            self._engines,
+        begun = Event()
+        first = self._send(address, f"{name}.begin", _begin, self._engines)
+        first.add_done_callback(partial(_note, begun))
+        start, launcher = str(self._place.start), self._place.launcher
+        arguments = (start, self._partition.name, launcher, name, self._engines)
+        self._slots[address] = _Slot(self._send(address, name, _work, first, arguments), begun)
+
+    def _send(self, address: str, key: str, call: Callable[..., object], *arguments: object) -> Any:
+        return self._client.submit(
+            call,
+            *arguments,
             workers=[address],
             allow_other_workers=False,
             pure=False,
             retries=0,
-            key=name,
+            key=key,
         )
+
+    def _check(self) -> None:
+        """Give up when worker processes cannot be started; live with fewer where some can."""
+        if self._deaths >= MOST_DEATHS:
+            raise UserError(
+                f"{self._deaths} worker processes in a row died before they could begin", _REMEDY
+            )
+        if not self._owed:
+            self._whole_at = time.monotonic()
+            self._tried.clear()
+            return
+        self._tried |= self._pids()
+        if len(self._tried) >= self._partition.slots + MOST_DEATHS:
+            raise UserError("worker processes die as soon as they are started", _REMEDY)
+        if time.monotonic() - self._whole_at > START_SECONDS:
+            if not self._slots:
+                raise UserError(f"no worker process has come up for {START_SECONDS:.0f} s", _REMEDY)
+            self._owed = 0
 
 
 @contextmanager
@@ -153,7 +222,9 @@ def _cluster(slots: int, folder: Path) -> Any:
         threads_per_worker=1,
         processes=True,
         host=LOOPBACK,
-        dashboard_address=None,
+        dashboard_address=f"{LOOPBACK}:0",
+        scheduler_kwargs={"dashboard": False},
+        security=True,
         memory_limit=0,
         local_directory=str(folder),
         silence_logs=logging.CRITICAL,
@@ -162,6 +233,20 @@ def _cluster(slots: int, folder: Path) -> Any:
 
 def _client(cluster: Any) -> Any:
     return Client(cluster, set_as_default=False)  # type: ignore[no-untyped-call]
+
+
+def _note(begun: Event, future: Any) -> None:
+    if future.status == "finished":
+        begun.set()
+
+
+def _begin(engines: Engines) -> None:
+    """End well: the process has imported what loops need, `engines` with the rest."""
+
+
+def _work(begun: None, arguments: tuple[str, str, str, str, Engines]) -> int:
+    """Run the loop after `_begin` has ended."""
+    return loop.work(*arguments)
 
 
 def _ended_early(future: Any) -> bool:
@@ -176,7 +261,12 @@ def _ended_early(future: Any) -> bool:
     raise error
 
 
-def _kill(pid: int | None) -> None:
-    if pid:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+_REMEDY: Final = (
+    "Try `python -c 'import qfarm_workers.loop'` in this environment, and read the system log for "
+    "the kernel's out-of-memory killer."
+)

@@ -23,6 +23,9 @@ class Reaper:
         The process that reaps.
     engines : callable
         Engine table.
+    heartbeat : float
+        Seconds between two signs of life of a worker. An ended lease must stay without one for
+        two heartbeats before the reaper's eyes: after an outage all leases have ended.
     killed : bool
         Whether the user had this launcher's own workers killed.
     """
@@ -30,11 +33,12 @@ class Reaper:
     store: Store
     me: Worker
     engines: Engines
+    heartbeat: float
     killed: bool = False
 
     def reap(self, gone: Callable[[Worker], bool]) -> list[Attempt]:
-        """End the attempts whose worker is gone or whose lease ended; those that were ended."""
-        ended = map(self._end, self.store.take_over(gone, self.me))
+        """End the attempts whose worker is gone or gives no sign of life; those that were ended."""
+        ended = map(self._end, self.store.take_over(gone, self.me, 2 * self.heartbeat))
         return [attempt for attempt in ended if attempt is not None]
 
     def _end(self, claim: Claim) -> Attempt | None:

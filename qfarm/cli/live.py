@@ -28,6 +28,7 @@ MOST_RUNNING: Final = 12
 """Attempts that the table shows; of more it gives the number."""
 
 _ENDED: Final = (StageState.DONE, StageState.FAILED)
+_GOING: Final = (StageState.READY, StageState.RUNNING)
 _HINT: Final = "Ctrl-C: finish what runs, then stop. Twice: stop at once."
 _DRAINING: Final = "Finishing what runs, then stopping. Ctrl-C again: stop at once."
 
@@ -120,14 +121,17 @@ def number(counts: tuple[StageCount, ...], *states: StageState) -> int:
 
 
 def still_open(counts: tuple[StageCount, ...]) -> int:
-    """Stages that will still be worked on: what waits behind a failed stage will not."""
-    waiting = (count for count in counts if count.state is StageState.WAITING)
-    others = {
-        count.stage: number(tuple(c for c in counts if c.stage != count.stage), StageState.FAILED)
-        for count in counts
-    }
-    released = sum(max(0, count.count - others[count.stage]) for count in waiting)
-    return released + number(counts, StageState.READY, StageState.RUNNING)
+    """Stages that will still be worked on, if nothing fails from now on.
+
+    A stage that waits is released only if a stage before it in its workflow is ready or runs: of
+    each workflow at most one is, so counting these counts the workflows that go on.
+    """
+    going = total = 0
+    for name in _stages(counts):
+        own = tuple(count for count in counts if count.stage == name)
+        total += min(going, number(own, StageState.WAITING))
+        going += number(own, *_GOING)
+    return total + going
 
 
 def line(look: Look, pace: Pace) -> str:

@@ -58,7 +58,8 @@ def run(options: Options) -> int:
     with open_farm() as (farm, store):
         partition = partition_of(farm.config.partitions, options.partition)
         me = this_process(f"run-{uuid4().hex[:8]}", partition.name)
-        reaper = Reaper(store, me.model_copy(update={"job": me.name}), options.engines)
+        me = me.model_copy(update={"job": me.name})
+        reaper = Reaper(store, me, options.engines, farm.config.lease.heartbeat)
         Scratch(farm.scratch, farm.config.keep_scratch).sweep(gone)
         ending = _idle(reaper) or _work(farm, reaper, options, console)
     for text in summary(ending):
@@ -82,7 +83,7 @@ def _work(farm: Farm, reaper: Reaper, options: Options, console: Console) -> End
         LocalPool(place, with_slots(partition, options.slots), options.engines) as pool,
         view(console, plain) as show,
     ):
-        return Launcher(reaper.store, pool, reaper, farm.config.lease, show).run(interrupts)
+        return Launcher(reaper.store, pool, reaper, show).run(interrupts)
 
 
 def with_slots(partition: Partition, slots: int | None) -> Partition:

@@ -12,6 +12,7 @@ from qfarm.cli.table import table
 from qfarm.cli.wording import counted, level_name
 from qfarm.intake import Batch, Fate, Problem
 from qfarm.intake.batch import Group, Tally
+from qfarm.store.protocol import Added
 
 PROBLEMS_SHOWN: Final = 50
 
@@ -32,8 +33,8 @@ class Submission:
         Whether nothing was to be written.
     database_asked : bool
         False in a dry run without a database: then known fragments count as new.
-    written : int
-        Workflows that were written.
+    added : Added
+        What the database got.
     """
 
     batch: Batch
@@ -41,7 +42,7 @@ class Submission:
     accepted: bool
     dry_run: bool
     database_asked: bool
-    written: int
+    added: Added
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for machine-readable output."""
@@ -51,7 +52,8 @@ class Submission:
             "accepted": self.accepted,
             "dry_run": self.dry_run,
             "database_asked": self.database_asked,
-            "written": self.written,
+            "written": self.added.new,
+            "updated": self.added.updated,
             "counts": {fate.value: self.batch.count(fate) for fate in Fate},
             "groups": [_group_dict(group, tally) for group, tally in groups],
             "problems": [problem.as_dict() for problem in self.batch.problems],
@@ -91,9 +93,15 @@ def closing_lines(result: Submission) -> Iterator[str]:
         yield "The database was not asked (it cannot be reached), so known ones count as new."
     if result.dry_run:
         yield f"Dry run: {counted(batch.count(Fate.NEW), 'fragment')} would be submitted."
-    elif result.written:
-        yield f"{counted(result.written, 'fragment')} submitted. Next: qfarm run"
-    else:
+        return
+    added = result.added
+    if added.known:
+        yield f"{added.known:,} known (limits updated: {added.updated:,})."
+    if added.updated:
+        yield "Stages that have failed take the new limits with qfarm retry; then qfarm run"
+    if added.new:
+        yield f"{counted(added.new, 'fragment')} submitted. Next: qfarm run"
+    elif not added.updated:
         yield "Nothing new: every fragment was submitted before. See qfarm status"
 
 

@@ -33,10 +33,14 @@ def decode(kind: type[_M], document: Mapping[str, Any]) -> _M:
 
     Raises
     ------
-    pydantic.ValidationError
-        The document is not of this kind.
+    ValueError
+        The document is not of this kind; pydantic's ValidationError is one.
     """
-    return kind.model_validate(_decode(document))
+    try:
+        return kind.model_validate(_decode(document))
+    except (TypeError, LookupError, AttributeError, ArithmeticError, SyntaxError) as error:
+        # of NumPy and of validators, which know only documents that `encode` made
+        raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
 def _encode(value: Any) -> Any:

@@ -6,6 +6,7 @@ from qfarm.errors import LeaseLostError
 from qfarm.ladder import Decision, Done, GiveUp, Retry
 from qfarm.store import documents, histories
 from qfarm.store.connection import Connection, Document, Transaction
+from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim
 from qfarm.store.queue import held_by
 from qfarm.store.transitions import Transition, archived, moved
@@ -60,13 +61,14 @@ def _commit(connection: Connection, transaction: Transaction, result: _Result) -
     claim, attempt, decision, record = result
     change = Transition(connection, transaction)
     head = change.head(held_by(claim))
-    if head is None:
+    lease = None if head is None else read_lease(head.get("lease"))
+    if head is None or not isinstance(lease, Lease):
         _expect_committed(connection, transaction, claim)
         return
     follows = _consequence(decision, attempt, head)
     change.move(moved(head, follows.state, unset=["lease"], **follows.fields))
     change.end_launch(head, follows.launch_state, documents.outcome_data(attempt))
-    document = histories.attempt_document(attempt, claim.token, head["lease"]["launch"])
+    document = histories.attempt_document(attempt, claim.token, lease.launch)
     connection[histories.ATTEMPTS].insert_one(document, session=change.session)
     if record is not None:
         _write_record(connection, change, record, head, claim.stage.level.id)

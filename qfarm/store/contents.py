@@ -90,7 +90,7 @@ def _intact(kind: type[_Content], identity: str, document: Document | None) -> _
         return Foreign(f"{name} {identity} is not in the store")
     try:
         content = decode(kind, {key: value for key, value in document.items() if key != "_id"})
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         return Foreign(f"{name} {identity} cannot be read: {error}"[:300])
     if content.id != identity:
         return Foreign(f"{name} {identity} was changed: its content hashes to {content.id}")

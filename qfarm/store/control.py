@@ -12,11 +12,12 @@ from qfarm.plan import Plan
 from qfarm.store import contents
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.documents import (
-    STATES,
     WorkflowDocuments,
     failure_data,
+    in_states,
     workflow_documents,
 )
+from qfarm.store.limits import update
 from qfarm.store.protocol import Added, Selection, StageState
 from qfarm.store.selection import fragment_query, pages, stage_query, state_query
 from qfarm.store.transitions import Transition, archived, moved
@@ -32,19 +33,19 @@ _PAGE: Final = 50
 
 _ROUNDS: Final = 10
 
-_REVIVED: Final = [
-    name for name, state in STATES.items() if state in (StageState.FAILED, StageState.CANCELLED)
-]
-_STOPPED: Final = ["WAITING", "READY", "RESERVED", "RUNNING"]
+_REVIVED: Final = (StageState.FAILED, StageState.CANCELLED)
+_STOPPED: Final = (StageState.WAITING, StageState.READY, StageState.RUNNING)
 
 
 def add(connection: Connection, plans: Sequence[Plan], priority: int) -> Added:
     """See `Store.add`."""
     unique = iter({plan.key: plan for plan in plans}.values())
-    new = 0
+    new = updated = 0
     while batch := list(islice(unique, _BATCH)):
-        new += _add_batch(connection, batch, priority)
-    return Added(new, len(plans) - new)
+        there = known(connection, [plan.key for plan in batch])
+        new += _add_batch(connection, [plan for plan in batch if plan.key not in there], priority)
+        updated += update(connection, [plan for plan in batch if plan.key in there])
+    return Added(new, len(plans) - new, updated)
 
 
 def known(connection: Connection, keys: Sequence[str]) -> frozenset[str]:
@@ -72,9 +73,7 @@ def _known(connection: Connection, keys: Sequence[str]) -> set[str]:
     return {item["metadata"]["key"] for item in connection["workflows"].find(query, fields)}
 
 
-def _add_batch(connection: Connection, batch: Sequence[Plan], priority: int) -> int:
-    there = known(connection, [plan.key for plan in batch])
-    fresh = [plan for plan in batch if plan.key not in there]
+def _add_batch(connection: Connection, fresh: Sequence[Plan], priority: int) -> int:
     if not fresh:
         return 0
     made = list(_documents(connection, fresh, priority))
@@ -136,12 +135,12 @@ def _copy(document: Document) -> Document:
 def _change(
     connection: Connection,
     selection: Selection,
-    states: Sequence[str],
+    states: Sequence[StageState],
     apply: Callable[[Transition, Sequence[Document]], None],
 ) -> int:
     """Apply a change to the selected stages in these states; how many there were."""
     changed = 0
-    extra = {"state": {"$in": list(states)}}
+    extra = in_states(*states)
     single = {"$and": [fragment_query(selection), stage_query(selection), state_query(selection)]}
     for page in pages(connection, selection, _PAGE, extra):
         query = {"$and": [single, extra, {"spec.qfarm.workflow": {"$in": page}}]}
@@ -166,7 +165,7 @@ def _revive(change: Transition, heads: Sequence[Document]) -> None:
 def _revived(head: Document, done: Container[tuple[str, int]]) -> UpdateOne:
     entry = head["spec"]["qfarm"]
     ready = entry["position"] == 0 or (entry["workflow"], entry["position"] - 1) in done
-    fields = {"spec__qfarm__since": entry["attempts"]} | archived(head)
+    fields = {"spec__qfarm__since": entry.get("attempts", 0)} | archived(head)
     return moved(head, "READY" if ready else "WAITING", unset=["failure", "lease"], **fields)
 
 

@@ -22,13 +22,14 @@ STATES: Final[Mapping[str, StageState]] = {
     "READY": StageState.READY,
     "RESERVED": StageState.RUNNING,
     "RUNNING": StageState.RUNNING,
+    "OFFLINE": StageState.RUNNING,
     "COMPLETED": StageState.DONE,
     "FIZZLED": StageState.FAILED,
     "DEFUSED": StageState.CANCELLED,
     "PAUSED": StageState.CANCELLED,
     "ARCHIVED": StageState.CANCELLED,
 }
-"""FireWorks' states in the user's words."""
+"""FireWorks' states in the user's words; what FireWorks does not know counts as failed."""
 
 SHORT: Final = 9
 """Characters of an id that names show."""
@@ -49,9 +50,16 @@ class _Task:
         return {"_fw_name": RUN_STAGE}
 
 
-def states_of(state: StageState) -> list[str]:
-    """FireWorks' states that a stage state stands for."""
-    return [name for name, meaning in STATES.items() if meaning is state]
+def stage_state(state: object) -> StageState:
+    """Stage state of what stands as the state of a firework."""
+    return STATES.get(state, StageState.FAILED) if isinstance(state, str) else StageState.FAILED
+
+
+def in_states(*states: StageState) -> Document:
+    """Query of the fireworks in one of these stage states."""
+    if StageState.FAILED not in states:
+        return {"state": {"$in": [name for name, own in STATES.items() if own in states]}}
+    return {"state": {"$nin": [name for name, own in STATES.items() if own not in states]}}
 
 
 def formula(fragment: Fragment) -> str:
@@ -140,10 +148,10 @@ def failure_data(cause: str, remedy: str = "") -> Document:
 def workflow_state(links: Mapping[str, Sequence[int]], states: Mapping[int, str]) -> str:
     """State of a workflow by FireWorks' rule, from the states of its fireworks."""
     fireworks = [Firework([], fw_id=fw_id, state=state) for fw_id, state in states.items()]
-    inside = {int(parent): list(children) for parent, children in links.items()}
     try:
+        inside = {int(parent): list(children) for parent, children in links.items()}
         return str(Workflow(fireworks, inside).state)
-    except ValueError:  # a foreign workflow that lacks some of its fireworks
+    except (ValueError, TypeError, AttributeError):  # foreign: fireworks or links are missing
         return "FIZZLED"
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
+from qfarm.errors import StoreError
 from qfarm.store.codec import decode, encode
 from qfarm.store.connection import Connection, Document
 from qfarm_schemas.attempt import Attempt, Success
@@ -15,6 +16,10 @@ RECORDS: Final = "records"
 OWN: Final = ("_id", "store")
 """Fields of the store itself: `store` holds the token and launch of an attempt, and what a record
 is selected and ordered by."""
+
+_WRITERS: Final = "It was changed by other hands: restore it, or see who writes to this database."
+
+_History = TypeVar("_History", Attempt, Record)
 
 
 def attempt_id(key: str, number: int) -> str:
@@ -47,18 +52,40 @@ def record_document(record: Record, head: Document, level_id: str, now: datetime
     return encode(record) | {"store": own}
 
 
+class UnreadableError(StoreError):
+    """An attempt or a record is not what qfarm wrote."""
+
+
 def read_attempt(document: Document) -> Attempt:
-    """Attempt of its document."""
-    return decode(Attempt, _content(document))
+    """Attempt of its document.
+
+    Raises
+    ------
+    UnreadableError
+        It is none.
+    """
+    return _read(Attempt, ATTEMPTS, document)
 
 
 def read_record(document: Document) -> Record:
-    """Record of its document."""
-    return decode(Record, _content(document))
+    """Record of its document.
+
+    Raises
+    ------
+    UnreadableError
+        It is none.
+    """
+    return _read(Record, RECORDS, document)
 
 
 def attempts_of(connection: Connection, keys: Sequence[str]) -> tuple[Attempt, ...]:
-    """All attempts at some stages, each stage's oldest first."""
+    """All attempts at some stages, each stage's oldest first.
+
+    Raises
+    ------
+    UnreadableError
+        The document of one was changed.
+    """
     found = connection.retry(
         lambda: list(
             connection[ATTEMPTS].find({"key": {"$in": list(keys)}}).sort(["key", "number"])
@@ -72,5 +99,11 @@ def accepted(attempts: Sequence[Attempt]) -> Attempt | None:
     return next((item for item in attempts if isinstance(item.outcome, Success)), None)
 
 
-def _content(document: Document) -> Document:
-    return {name: value for name, value in document.items() if name not in OWN}
+def _read(kind: type[_History], collection: str, document: Document) -> _History:
+    content = {name: value for name, value in document.items() if name not in OWN}
+    try:
+        return decode(kind, content)
+    except ValueError as error:
+        where = f"{document.get('_id')!r} in the collection {collection!r}"
+        said = " ".join(str(error).split())[:200]
+        raise UnreadableError(f"document {where} cannot be read: {said}", _WRITERS) from error

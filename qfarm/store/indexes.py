@@ -31,6 +31,7 @@ INDEXES: Final = {
             ],
             name="counts",
         ),
+        IndexModel("hold.token", sparse=True),
         IndexModel([("spec.qfarm.workflow", ASCENDING), ("fw_id", ASCENDING)]),
         IndexModel([("spec.qfarm.fragment_id", ASCENDING), ("fw_id", ASCENDING)]),
     ],

@@ -19,6 +19,7 @@ from qfarm.store.protocol import (
     View,
 )
 from qfarm.store.queue import Queue
+from qfarm.store.reclaim import Reclaim
 from qfarm_schemas.attempt import Attempt, Rung, Worker
 from qfarm_schemas.record import Record
 
@@ -34,6 +35,7 @@ class MongoStore:
         self._connection = connection
         self._contents = Contents(connection)
         self._queue = Queue(connection, self._contents)
+        self._reclaim = Reclaim(connection, self._queue)
 
     @classmethod
     def connect(cls, uri: str, database: str, patience: float = PATIENCE) -> Self:
@@ -83,9 +85,15 @@ class MongoStore:
         """See `Store.commit`."""
         commit.commit(self._connection, claim, attempt, decision, record)
 
-    def take_over(self, gone: Callable[[Worker], bool], worker: Worker) -> Iterator[Claim]:
+    def take_over(
+        self, gone: Callable[[Worker], bool], worker: Worker, watch: float = 0.0
+    ) -> Iterator[Claim]:
         """See `Store.take_over`."""
-        return self._queue.take_over(gone, worker)
+        return self._reclaim.take_over(gone, worker, watch)
+
+    def busy(self, partition: str) -> bool:
+        """See `Store.busy`."""
+        return queries.busy(self._connection, partition)
 
     def counts(self) -> tuple[StageCount, ...]:
         """See `Store.counts`."""

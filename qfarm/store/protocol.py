@@ -35,11 +35,14 @@ class Added:
     new : int
         Workflows written.
     known : int
-        Workflows that were there already and were left as they are.
+        Workflows that were there already.
+    updated : int
+        Those of the known ones whose stages got other limits, budgets or partitions.
     """
 
     new: int
     known: int
+    updated: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,12 @@ class Store(Protocol):
     """The job database. Every write is idempotent and safe to cut off at any instruction."""
 
     def add(self, plans: Sequence[Plan], priority: int = 0) -> Added:
-        """Write workflows. Plans whose workflow key is known are left alone."""
+        """Write workflows.
+
+        When a plan's workflow key is known, the stages of it that are not done get the plan's
+        limits, budgets and partitions, and nothing else changes: a failed stage stays failed
+        until `retry`, whose attempts keep to the new limits.
+        """
 
     def known(self, workflow_keys: Sequence[str]) -> frozenset[str]:
         """Those of the keys that are in the store."""
@@ -214,11 +222,32 @@ class Store(Protocol):
             The claim's token is no longer the valid one; nothing was written.
         """
 
-    def take_over(self, gone: Callable[[Worker], bool], worker: Worker) -> Iterator[Claim]:
-        """Claims whose lease ended, or whose worker `gone` knows to be dead.
+    def take_over(
+        self, gone: Callable[[Worker], bool], worker: Worker, watch: float = 0.0
+    ) -> Iterator[Claim]:
+        """Claims whose worker `gone` knows to be dead, or whose lease ended long enough ago.
 
         Each is handed to `worker` under a new token, so that the old holder can no longer commit;
-        the caller commits a failed attempt in its name.
+        the caller commits a failed attempt in its name. What dead workers held and had not yet
+        claimed is offered again.
+
+        Parameters
+        ----------
+        gone : callable
+            Whether a worker is known to be dead.
+        worker : Worker
+            Who takes over.
+        watch : float
+            Seconds that an ended lease must stay without a sign of life before the eyes of this
+            store. Time between two calls counts up to half of it, so that workers can give that
+            sign after an outage, which stops all of them as well as the caller.
+        """
+
+    def busy(self, partition: str) -> bool:
+        """Whether a stage runs, or is ready and may be taken by the partition.
+
+        False means, at one moment of the database, that nothing will become ready for the
+        partition unless somebody adds or retries something.
         """
 
     def counts(self) -> tuple[StageCount, ...]:

@@ -1,16 +1,16 @@
 """What is in the farm: counts, lists, one fragment, records."""
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from qfarm.errors import NotFoundError
 from qfarm.store import histories
-from qfarm.store.codec import decode
 from qfarm.store.connection import Connection, Document
 from qfarm.store.contents import FRAGMENTS, Contents
-from qfarm.store.documents import SHORT, STATES
-from qfarm.store.entry import Entry, Foreign, parse
+from qfarm.store.documents import SHORT, stage_state
+from qfarm.store.entry import Entry, Foreign, of
+from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import (
     Refusal,
     Row,
@@ -21,7 +21,6 @@ from qfarm.store.protocol import (
     View,
 )
 from qfarm.store.selection import pages, stage_query
-from qfarm_schemas.attempt import Rung, Worker
 from qfarm_schemas.config import Stage
 from qfarm_schemas.record import Record
 
@@ -36,7 +35,7 @@ _ORDER: Final = list(StageState)
 
 def counts(connection: Connection) -> tuple[StageCount, ...]:
     """See `Store.counts`; stages in their order, states in that of `StageState`."""
-    own = {"spec.qfarm.stage": {"$type": "string"}}
+    own = {"spec.qfarm.stage": {"$type": "string"}, "spec.qfarm.position": {"$type": "number"}}
     group = {
         "_id": {"stage": "$spec.qfarm.stage", "state": "$state"},
         "position": {"$min": "$spec.qfarm.position"},
@@ -46,7 +45,7 @@ def counts(connection: Connection) -> tuple[StageCount, ...]:
     total: dict[tuple[str, StageState], int] = {}
     position: dict[str, int] = {}
     for item in found:
-        stage, state = item["_id"]["stage"], STATES[item["_id"]["state"]]
+        stage, state = str(item["_id"]["stage"]), stage_state(item["_id"].get("state"))
         total[stage, state] = total.get((stage, state), 0) + item["count"]
         position[stage] = min(position.get(stage, item["position"]), item["position"])
     ordered = sorted(total, key=lambda pair: (position[pair[0]], pair[0], _ORDER.index(pair[1])))
@@ -57,15 +56,31 @@ def workflow_counts(connection: Connection) -> dict[str, int]:
     """See `Store.workflow_counts`."""
     pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
     found = connection.snapshot("workflows", pipeline)
-    return {item["_id"]: item["count"] for item in sorted(found, key=lambda item: item["_id"])}
+    return dict(sorted((str(item["_id"]), item["count"]) for item in found))
+
+
+def busy(connection: Connection, partition: str) -> bool:
+    """See `Store.busy`."""
+    running = {"state": {"$in": ["RUNNING", "RESERVED"]}, "spec.qfarm.stage": {"$type": "string"}}
+    ready = {"state": "READY", "spec._category": {"$in": [None, partition]}}
+    pipeline: list[Document] = [
+        {"$match": {"$or": [running, ready]}},
+        {"$limit": 1},
+        {"$project": {"fw_id": 1}},
+    ]
+    return bool(connection.snapshot("fireworks", pipeline))
 
 
 def running(connection: Connection) -> tuple[Running, ...]:
     """See `Store.running`."""
     query = {"state": "RUNNING", "lease.token": {"$exists": True}}
     found = connection.retry(lambda: list(connection["fireworks"].find(query).sort("fw_id")))
-    pairs = ((parse(item["spec"].get("qfarm")), item["lease"]) for item in found)
-    return tuple(_running(entry, lease) for entry, lease in pairs if isinstance(entry, Entry))
+    pairs = ((of(item.get("spec")), read_lease(item.get("lease"))) for item in found)
+    return tuple(
+        _running(entry, lease)
+        for entry, lease in pairs
+        if isinstance(entry, Entry) and isinstance(lease, Lease)
+    )
 
 
 def rows(connection: Connection, selection: Selection) -> Iterator[Row]:
@@ -132,13 +147,14 @@ def refusals(connection: Connection) -> tuple[Refusal, ...]:
 def _rows(connection: Connection, query: Document) -> Iterator[Row]:
     found = connection.retry(lambda: list(connection["fireworks"].find(query).sort("fw_id")))
     for item in found:
-        entry = parse(item["spec"].get("qfarm"))
+        entry = of(item.get("spec"))
         if isinstance(entry, Entry):
             yield _row(entry, item)
 
 
 def _row(entry: Entry, document: Document) -> Row:
-    failure = document.get("failure", {})
+    noted = document.get("failure")
+    failure = noted if isinstance(noted, Mapping) else {}
     return Row(
         fragment_id=entry.fragment_id,
         fragment_class=entry.fragment_class,
@@ -150,26 +166,34 @@ def _row(entry: Entry, document: Document) -> Row:
         stage=entry.stage,
         position=entry.position,
         level_id=entry.level_id,
-        state=STATES[document["state"]],
+        state=stage_state(document.get("state")),
         attempts=entry.attempts,
         source=entry.source,
-        updated=datetime.fromisoformat(document["updated_on"]),
-        reason=failure.get("reason", ""),
-        remedy=failure.get("remedy", ""),
+        updated=_time(document.get("updated_on")),
+        reason=str(failure.get("reason", "")),
+        remedy=str(failure.get("remedy", "")),
     )
 
 
-def _running(entry: Entry, lease: Document) -> Running:
-    rung = lease.get("rung")
+def _time(text: object) -> datetime:
+    """Time as FireWorks wrote it; the beginning of all times when it did not."""
+    try:
+        time = datetime.fromisoformat(str(text))
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _running(entry: Entry, lease: Lease) -> Running:
     return Running(
         fragment_id=entry.fragment_id,
         key=entry.key,
         stage=entry.stage,
-        number=lease["number"],
-        rung=decode(Rung, rung) if rung else None,
-        worker=decode(Worker, lease["worker"]),
-        claimed=lease["claimed"],
-        lease_ends=lease["expires"],
+        number=lease.number,
+        rung=lease.rung,
+        worker=lease.worker,
+        claimed=lease.claimed,
+        lease_ends=lease.expires,
     )
 
 
@@ -183,7 +207,7 @@ def _records(connection: Connection, query: Document) -> Iterator[Record]:
 def _stages(connection: Connection, contents: Contents, fragment_id: str) -> dict[str, Stage]:
     query = {"spec.qfarm.fragment_id": fragment_id}
     found = connection.retry(lambda: list(connection["fireworks"].find(query, {"spec.qfarm": 1})))
-    entries = [parse(item["spec"]["qfarm"]) for item in found]
+    entries = [of(item.get("spec")) for item in found]
     return dict(_staged(contents, [entry for entry in entries if isinstance(entry, Entry)]))
 
 

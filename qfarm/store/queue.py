@@ -1,14 +1,13 @@
-"""The queue: take a stage under a lease, keep the lease, commit, take over what was lost.
+"""The queue: take a stage under a lease, keep the lease, refuse what is not qfarm's own.
 
 Claiming is done in two steps. An atomic update puts a short hold on the first ready stage, so that
-many workers do not meet in the same document; it changes no state, and a worker that dies now
-loses nothing but time. Then the entry is examined, and one transaction makes it RUNNING with its
-lease and launch, or fails it as foreign.
+many workers do not meet in the same document; it changes no state. The hold of a worker that dies
+now is lifted by a reaper, or ends. Then the entry is examined, and one transaction makes it RUNNING
+with its lease and launch, or fails it as foreign.
 
 All times come from the database's clock, so the clocks of the nodes do not matter.
 """
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -23,6 +22,8 @@ from qfarm.store.codec import decode, encode
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.contents import Contents
 from qfarm.store.entry import Entry, Foreign, read
+from qfarm.store.histories import UnreadableError
+from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Refusal
 from qfarm.store.transitions import Transition, archived, moved
 from qfarm_schemas.attempt import Attempt, Rung, Worker
@@ -30,17 +31,17 @@ from qfarm_schemas.config import Stage
 from qfarm_schemas.fragment import Fragment
 
 HOLD_SECONDS: Final = 90
-"""s: a stage that a worker held and died over is offered again after this. mongod keeps the
-transaction of a killed process for 60 s (transactionLifetimeLimitSeconds); whoever met its
-document earlier would wait for that, and all claims with it."""
+"""s: a stage that a worker held and died over is offered again after this, unless a reaper knows
+of its death. mongod keeps the transaction of a killed process for 60 s
+(transactionLifetimeLimitSeconds); whoever met its document earlier would wait for that, and all
+claims with it."""
 
 _ORDER: Final = [("spec._priority", DESCENDING), ("fw_id", ASCENDING)]
 _REFUSED: Final = "it was not run; see who writes to this database besides qfarm"
-_OVERDUE: Final = {"$lt": ["$hold.until", "$$NOW"]}
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A queue entry that was found to be qfarm's own."""
 
     entry: Entry
@@ -54,9 +55,9 @@ class _Task:
         """Number of the next attempt."""
         return max((attempt.number for attempt in self.attempts), default=0) + 1
 
-    def claim(self, lease: Document, worker: Worker) -> Claim:
+    def claim(self, lease: Lease, worker: Worker) -> Claim:
+        """The right to make the attempt of a lease."""
         counting = (item for item in self.attempts if item.number > self.entry.since)
-        lost = lease.get("taken_from")
         return Claim(
             key=self.entry.key,
             workflow=self.entry.workflow,
@@ -64,11 +65,11 @@ class _Task:
             start=self.start,
             stage=self.stage,
             history=tuple(counting),
-            number=lease["number"],
-            token=lease["token"],
+            number=lease.number,
+            token=lease.token,
             worker=worker,
-            claimed=lease["claimed"],
-            taken_from=decode(Worker, lost) if lost else None,
+            claimed=lease.claimed,
+            taken_from=lease.taken_from,
         )
 
 
@@ -83,7 +84,7 @@ class Queue:
         """See `Store.claim`."""
         while True:
             token = uuid4().hex
-            held = self._connection.retry(partial(self._hold, worker.partition, token))
+            held = self._connection.retry(partial(self._hold, worker, token))
             if held is None:
                 return None
             found = self._settle(held, token, worker, lease_seconds)
@@ -92,35 +93,29 @@ class Queue:
 
     def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None) -> bool:
         """See `Store.heartbeat`."""
-        changes: Document = {"lease.expires": _in(lease_seconds), "lease.seconds": lease_seconds}
+        changes: Document = {
+            "lease.expires": from_now(lease_seconds),
+            "lease.seconds": lease_seconds,
+        }
         if rung is not None:
             changes["lease.rung"] = {"$literal": encode(rung)}
         lease = self._connection.retry(lambda: self._prolong(claim, changes))
-        if lease is None:
+        if not isinstance(lease, Lease):
             return False
         self._connection.retry(lambda: self._ping(lease))
         return True
 
-    def take_over(self, gone: Callable[[Worker], bool], worker: Worker) -> Iterator[Claim]:
-        """See `Store.take_over`."""
-        for head in self._connection.retry(self._leases):
-            lease = head["lease"]
-            if lease["expires"] >= head["now"] and not gone(decode(Worker, lease["worker"])):
-                continue
-            document = self._seize(head, worker)
-            task = None if document is None else self._examine(document)
-            if isinstance(task, Foreign):
-                self._refuse(document or {}, lease["token"], task)
-            elif task is not None and document is not None:
-                yield task.claim(document["lease"], worker)
-
-    def _hold(self, partition: str, token: str) -> Document | None:
+    def _hold(self, worker: Worker, token: str) -> Document | None:
+        mine = {"$eq": ["$hold.token", token]}
+        over = {"$lt": ["$hold.until", "$$NOW"]}
+        bogus = {"$gt": ["$hold.until", from_now(HOLD_SECONDS)]}
         query = {
             "state": "READY",
-            "spec._category": {"$in": [None, partition]},
-            "$expr": {"$or": [{"$eq": ["$hold.token", token]}, _OVERDUE]},
+            "spec._category": {"$in": [None, worker.partition]},
+            "$expr": {"$or": [mine, over, bogus]},
         }
-        hold = [{"$set": {"hold": {"token": token, "until": _in(HOLD_SECONDS)}}}]
+        until, holder = from_now(HOLD_SECONDS), {"$literal": encode(worker)}
+        hold = [{"$set": {"hold": {"token": token, "until": until, "worker": holder}}}]
         fireworks = self._connection.volatile("fireworks")
         return fireworks.find_one_and_update(
             query, hold, sort=_ORDER, return_document=ReturnDocument.AFTER
@@ -130,9 +125,9 @@ class Queue:
         self, held: Document, token: str, worker: Worker, lease_seconds: float
     ) -> Claim | Refusal | None:
         """Claim, refuse or complete what is held; None when there is nothing to hand out."""
-        task = self._examine(held)
+        task = self.examine(held)
         if isinstance(task, Foreign):
-            return self._refuse(held, token, task)
+            return self.refuse({"_id": held["_id"]}, token, task)
         accepted = histories.accepted(task.attempts)
         if accepted is not None:
             self._connection.transact(lambda t: self._complete_again(t, held, token, accepted))
@@ -148,7 +143,16 @@ class Queue:
         started = self._connection.transact(lambda t: self._start(t, held, lease, worker))
         return None if started is None else task.claim(started, worker)
 
-    def _examine(self, document: Document) -> _Task | Foreign:
+    def examine(self, document: Document) -> Task | Foreign:
+        """What a firework asks for, if it is qfarm's own and all it refers to is whole."""
+        try:
+            return self._task(document)
+        except UnreadableError as error:
+            return Foreign(error.what)
+
+    def _task(self, document: Document) -> Task | Foreign:
+        if not isinstance(document.get("fw_id"), int):
+            return Foreign(f"document {document['_id']} of fireworks has no fw_id")
         entry = read(document.get("spec"))
         if isinstance(entry, Foreign):
             return entry
@@ -160,7 +164,7 @@ class Queue:
         if isinstance(start, Foreign):
             return start
         attempts = histories.attempts_of(self._connection, [entry.key])
-        return _Task(entry, fragment, start, stage, attempts)
+        return Task(entry, fragment, start, stage, attempts)
 
     def _geometry(self, entry: Entry, fragment: Fragment) -> Fragment | Foreign:
         """The fragment at the geometry that the stage before accepted."""
@@ -177,11 +181,11 @@ class Queue:
             return Foreign(f"the stage before it, {before.name}, has no record")
         positions = histories.read_record(found).result.positions
         if len(positions) != fragment.n_atoms:
-            return Foreign(f"the record of {before.name} has {len(positions)} atoms")
-        return Fragment(
-            **{name: getattr(fragment, name) for name in Fragment.model_fields}
-            | {"positions": positions}
-        )
+            return Foreign(f"record {key} has {len(positions)} atoms, not {fragment.n_atoms}")
+        try:
+            return fragment.model_copy(update={"positions": positions})
+        except ValueError as error:
+            return Foreign(f"record {key} has no valid geometry: {error}"[:300])
 
     def _next_launch(self) -> int:
         counters = self._connection["fw_id_assigner"]
@@ -192,7 +196,7 @@ class Queue:
 
     def _start(
         self, transaction: Transaction, held: Document, lease: Document, worker: Worker
-    ) -> Document | None:
+    ) -> Lease | None:
         change = Transition(self._connection, transaction)
         mine = [
             {"state": "READY", "hold.token": lease["token"]},
@@ -212,7 +216,7 @@ class Queue:
             {"launch_id": lease["launch"]}, launch, upsert=True, session=change.session
         )
         change.refresh([head["fw_id"]], now)
-        return lease
+        return decode(Lease, lease)
 
     def _complete_again(
         self, transaction: Transaction, held: Document, token: str, accepted: Attempt
@@ -226,29 +230,33 @@ class Queue:
         attempt = self._connection[histories.ATTEMPTS].find_one(
             {"_id": identity}, {"store": 1}, session=change.session
         )
-        launch = attempt["store"]["launch"] if attempt else None
+        own = attempt.get("store") if attempt else None
+        launch = own.get("launch") if isinstance(own, dict) else None
         before = set(archived(head)["archived_launches"]) - {launch}
-        launches = {"launches": [launch], "archived_launches": sorted(before)}
+        last = [launch] if isinstance(launch, int) else []
+        launches = {"launches": last, "archived_launches": sorted(before)}
         change.move(moved(head, "COMPLETED", unset=["failure", "lease"], **launches))
         change.release_next(head)
         change.refresh([head["fw_id"]], head["now"])
 
-    def _refuse(self, document: Document, token: str, foreign: Foreign) -> Refusal | None:
+    def refuse(self, query: Document, token: str, foreign: Foreign) -> Refusal | None:
+        """Fail the firework of a query for good and note it under the token, once."""
         return self._connection.transact(
-            lambda transaction: self._put_out(transaction, document, token, foreign)
+            lambda transaction: self._put_out(transaction, query, token, foreign)
         )
 
     def _put_out(
-        self, transaction: Transaction, document: Document, token: str, foreign: Foreign
+        self, transaction: Transaction, query: Document, token: str, foreign: Foreign
     ) -> Refusal | None:
         """Fail an entry that is not qfarm's own and note it."""
         change = Transition(self._connection, transaction)
         refusals = self._connection["refusals"]
-        head = change.head({"_id": document["_id"]})
+        head = change.head(query)
         if head is None:
             return None
         noted = refusals.find_one({"_id": token}, session=change.session)
-        refusal = Refusal(head["fw_id"], foreign.reason, head["now"])
+        number = head.get("fw_id")
+        refusal = Refusal(number if isinstance(number, int) else -1, foreign.reason, head["now"])
         if noted is not None:
             return refusal
         if head["state"] not in {"READY", "RUNNING"}:
@@ -257,43 +265,21 @@ class Queue:
         change.move(moved(head, "FIZZLED", unset=["lease"], failure=failure))
         note = {"_id": token, "fw_id": refusal.fw_id, "reason": refusal.reason, "at": refusal.at}
         refusals.insert_one(note, session=change.session)
-        change.refresh([head["fw_id"]], head["now"])
+        change.refresh([refusal.fw_id], head["now"])
         return refusal
 
-    def _prolong(self, claim: Claim, changes: Document) -> Document | None:
+    def _prolong(self, claim: Claim, changes: Document) -> Lease | Foreign | None:
         found = self._connection.volatile("fireworks").find_one_and_update(
             held_by(claim), [{"$set": changes}], {"lease": 1}, return_document=ReturnDocument.AFTER
         )
-        return found["lease"] if found else None
+        return read_lease(found["lease"]) if found else None
 
-    def _ping(self, lease: Document) -> None:
+    def _ping(self, lease: Lease) -> None:
         """Show the sign of life to FireWorks too, whose `detect_lostruns` looks for it."""
-        now = lease["expires"] - timedelta(seconds=lease["seconds"])
+        now = lease.expires - timedelta(seconds=lease.seconds)
         self._connection.volatile("launches").update_one(
-            {"launch_id": lease["launch"], "state": "RUNNING"},
+            {"launch_id": lease.launch, "state": "RUNNING"},
             {"$set": {"state_history.0.updated_on": documents.iso(now)}},
-        )
-
-    def _leases(self) -> list[Document]:
-        query = {"state": "RUNNING", "lease.token": {"$exists": True}}
-        return list(self._connection["fireworks"].find(query, {"lease": 1, "now": "$$NOW"}))
-
-    def _seize(self, head: Document, worker: Worker) -> Document | None:
-        """Put a new token and worker on a lease, unless its holder has moved since it was read."""
-        lease = head["lease"]
-        token = uuid4().hex
-        unmoved = {"lease.token": lease["token"], "lease.expires": lease["expires"]}
-        changes: Document = {
-            "lease.token": token,
-            "lease.worker": {"$literal": encode(worker)},
-            "lease.taken_from": {"$ifNull": ["$lease.taken_from", "$lease.worker"]},
-            "lease.expires": _in(lease["seconds"]),
-        }
-        query = {"_id": head["_id"], "state": "RUNNING", "$or": [unmoved, {"lease.token": token}]}
-        return self._connection.retry(
-            lambda: self._connection["fireworks"].find_one_and_update(
-                query, [{"$set": changes}], return_document=ReturnDocument.AFTER
-            )
         )
 
 
@@ -302,6 +288,6 @@ def held_by(claim: Claim) -> Document:
     return {"spec.qfarm.key": claim.key, "state": "RUNNING", "lease.token": claim.token}
 
 
-def _in(seconds: float) -> Document:
+def from_now(seconds: float) -> Document:
     """Expression: so many seconds from now."""
     return {"$add": ["$$NOW", round(seconds * 1000)]}

@@ -8,7 +8,7 @@ the database ``local``): no time passes in which the server lets anyone in witho
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.errors import AutoReconnect, ConnectionFailure, OperationFailure, PyMongoError
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from qfarm.store.mongod import HOST, REPLICA_SET
@@ -38,6 +38,13 @@ def make_ready(port: int, key: str, uri: str, user: str, password: str) -> None:
         with _insider(port, key, replicaSet=REPLICA_SET) as primary:
             _write_user(primary, user, password)
         _ping(uri)
+
+
+def said(error: PyMongoError) -> str:
+    """What went wrong, in the server's words if it has any, without pymongo's own."""
+    if isinstance(error, OperationFailure):
+        return str((error.details or {}).get("errmsg", "it refuses"))
+    return "it does not answer" if isinstance(error, ConnectionFailure) else str(error)
 
 
 def _while_it_moves() -> Retrying:

@@ -6,7 +6,8 @@ from itertools import groupby, islice
 from typing import Final
 
 from qfarm.store.connection import Connection, Document
-from qfarm.store.documents import states_of
+from qfarm.store.documents import in_states
+from qfarm.store.entry import workflow_of
 from qfarm.store.protocol import Selection
 
 _SCAN: Final = 1000
@@ -38,7 +39,7 @@ def stage_query(selection: Selection) -> Document:
 
 def state_query(selection: Selection) -> Document:
     """Condition on the state of the single stage."""
-    return {} if selection.state is None else {"state": {"$in": states_of(selection.state)}}
+    return {} if selection.state is None else in_states(selection.state)
 
 
 def pages(
@@ -71,7 +72,7 @@ def _keys(connection: Connection, query: Document) -> Iterator[str]:
         batch = connection.retry(partial(_batch, connection, query, last))
         if not batch:
             return
-        yield from (item["spec"]["qfarm"]["workflow"] for item in batch)
+        yield from filter(None, (workflow_of(item.get("spec")) for item in batch))
         last = batch[-1]["fw_id"]
 
 

@@ -35,7 +35,7 @@ from qfarm.store.credentials import (
     write_private,
 )
 from qfarm.store.mongod import HOST, command_line, explain, find_mongod
-from qfarm.store.replica import make_ready
+from qfarm.store.replica import make_ready, said
 
 USER = "qfarm"
 START_SECONDS = 120.0
@@ -96,8 +96,10 @@ def up(folder: Path, mongod: str | None = None, port: int | None = None) -> Serv
         No mongod, a library or the port is missing, the data cannot be used, ...
     """
     begun = time.monotonic()
-    folder = _prepare(folder.resolve())
+    folder = folder.resolve()
+    _prepare(folder)
     with _alone(folder):
+        _write_key(folder)
         process = running(folder)
         started = process is None
         process = process or _start(folder, find_mongod(mongod), port)
@@ -140,8 +142,9 @@ def down(folder: Path, timeout: float = STOP_SECONDS, force: bool = False) -> in
         if not _ends(process, timeout):
             if not force:
                 raise StoreError(
-                    f"mongod (pid {process.pid}) did not stop within {timeout:.0f} s",
-                    "Wait and try again, or run `qfarm down --force`.",
+                    f"mongod (pid {process.pid}) was asked to stop and has not within "
+                    f"{timeout:.0f} s; it may still do so",
+                    "Run `qfarm down` again to wait longer, or `qfarm down --force` to kill it.",
                 )
             process.kill()
             _ends(process, timeout)
@@ -168,24 +171,36 @@ def _follows(words: list[str], option: str) -> str | None:
     return words[words.index(option) + 1] if option in words[:-1] else None
 
 
-def _prepare(folder: Path) -> Path:
-    try:
-        (folder / "data").mkdir(parents=True, exist_ok=True)
+def _prepare(folder: Path) -> None:
+    with _writing(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-        if not (folder / "keyfile").exists():
-            write_private(folder / "keyfile", secrets.token_hex(64))
+        (folder / "data").mkdir(exist_ok=True)
+        (folder / "lock").touch(0o600)
         free = shutil.disk_usage(folder).free
-    except OSError as error:
-        raise StoreError(
-            f"cannot write the MongoDB folder {folder}: {error.strerror}",
-            "Set `folder` in qfarm.toml to a folder that you may write.",
-        ) from None
     if free < MINIMUM_FREE:
         raise StoreError(
             f"only {free // 10**6} MB are free on the disk that holds {folder}",
             "Free some space, or set `folder` in qfarm.toml to a folder on another disk.",
         )
-    return folder
+
+
+def _write_key(folder: Path) -> None:
+    """Make the secret of the replica set once: a running server knows the first one only."""
+    with _writing(folder):
+        if not (folder / "keyfile").exists():
+            write_private(folder / "keyfile", secrets.token_hex(64))
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot write the MongoDB folder {folder}: {error.strerror}",
+            "Set `folder` in qfarm.toml to a folder that you may write.",
+        ) from None
 
 
 @contextmanager
@@ -271,7 +286,7 @@ def _settle(folder: Path, port: int) -> Credentials:
         make_ready(port, key, wanted.uri, wanted.username, wanted.password)
     except PyMongoError as error:
         raise StoreError(
-            f"mongod on port {port} runs but does not become ready: {error}",
+            f"mongod on port {port} runs but does not become ready: {said(error)}",
             f"Read the log {folder / 'mongod.log'}; `qfarm down` and `qfarm up` start it afresh.",
         ) from None
     return wanted

@@ -8,6 +8,8 @@ from pymongo import UpdateOne
 
 from qfarm.store import documents
 from qfarm.store.connection import Connection, Document, Transaction, WorkflowLockedError
+from qfarm.store.entry import Foreign
+from qfarm.store.lease import read_lease
 
 LOCK_PATIENCE: Final = 10.0
 """s: how long FireWorks' lock on a workflow is respected. An `lpad` command holds it for some
@@ -65,10 +67,12 @@ class Transition:
         self._connection["fireworks"].update_many(following, changes, session=self.session)
 
     def end_launch(self, head: Document, state: str, data: Document) -> None:
-        """Close the launch of the lease."""
-        lease = head["lease"]
-        changes = documents.launch_ended(state, lease["claimed"], head["now"], data)
-        query = {"launch_id": lease["launch"]}
+        """Close the launch of the lease, if it can be read."""
+        lease = read_lease(head.get("lease"))
+        if isinstance(lease, Foreign):
+            return
+        changes = documents.launch_ended(state, lease.claimed, head["now"], data)
+        query = {"launch_id": lease.launch}
         self._connection["launches"].update_one(query, changes, session=self.session)
 
     def refresh(self, fw_ids: Sequence[int], now: datetime) -> None:
@@ -79,11 +83,11 @@ class Transition:
         WorkflowLockedError
             An lpad command is at work on one of them.
         """
-        query = {"nodes": {"$in": list(fw_ids)}}
+        query = {"nodes": {"$in": [fw_id for fw_id in fw_ids if isinstance(fw_id, int)]}}
         workflows = list(self._connection["workflows"].find(query, session=self.session))
         if self._waited < LOCK_PATIENCE and any(item.get("locked") for item in workflows):
             raise WorkflowLockedError("an lpad command holds the lock of the workflow")
-        states = self._states([node for item in workflows for node in item["nodes"]])
+        states = self._states([node for item in workflows for node in _nodes(item)])
         updates = [_refreshed(item, states, now) for item in workflows]
         if updates:
             self._connection["workflows"].bulk_write(updates, session=self.session)
@@ -92,7 +96,7 @@ class Transition:
         found = self._connection["fireworks"].find(
             {"fw_id": {"$in": fw_ids}}, {"fw_id": 1, "state": 1}, session=self.session
         )
-        return {item["fw_id"]: item["state"] for item in found}
+        return {item["fw_id"]: str(item.get("state")) for item in found}
 
 
 def moved(head: Document, state: str, unset: Sequence[str] = (), **fields: Any) -> UpdateOne:
@@ -107,15 +111,21 @@ def moved(head: Document, state: str, unset: Sequence[str] = (), **fields: Any) 
 
 def archived(head: Document) -> Document:
     """Fields that put all launches of a firework aside, so that FireWorks finds it unstarted."""
-    every = set(head.get("archived_launches", ())) | set(head.get("launches", ()))
-    return {"launches": [], "archived_launches": sorted(every)}
+    lists = (head.get(name) for name in ("archived_launches", "launches"))
+    every = {item for found in lists if isinstance(found, list) for item in found}
+    return {"launches": [], "archived_launches": sorted(i for i in every if isinstance(i, int))}
+
+
+def _nodes(workflow: Document) -> list[int]:
+    nodes = workflow["nodes"]
+    return nodes if isinstance(nodes, list) else [nodes]
 
 
 def _refreshed(workflow: Document, states: dict[int, str], now: datetime) -> UpdateOne:
-    own = {node: states[node] for node in workflow["nodes"] if node in states}
+    own = {node: states[node] for node in _nodes(workflow) if node in states}
     changes: Document = {
         "$set": {
-            "state": documents.workflow_state(workflow["links"], own),
+            "state": documents.workflow_state(workflow.get("links", {}), own),
             "fw_states": {str(node): state for node, state in own.items()},
             "updated_on": documents.iso(now),
         },

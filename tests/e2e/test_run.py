@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ import psutil
 import pytest
 
 from qfarm.plan import Plan, workflow_key
-from qfarm.store import open_store, server
-from qfarm.store.protocol import Running, Selection, StageState, Store
+from qfarm.store import open_store, queue, server
+from qfarm.store.protocol import Claim, Running, Selection, StageState, Store
 from qfarm_schemas.attempt import Failure, FailureKind
 from qfarm_schemas.config import Policy, Stage, TaskKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion, LevelOfTheory
-from support import build, engines
+from qfarm_workers.identity import this_process
+from support import build, engines, holds
 from support.wait import gone, until
 
 TESTS = Path(__file__).parents[1]
@@ -212,6 +214,40 @@ def test_a_killed_run_is_taken_up_at_once(farm: Farm) -> None:
     assert sorted(farm.records()) == sorted(fragments)
     leftovers = [path for path in (farm.root / ".qfarm" / "scratch").iterdir() if path.is_dir()]
     assert leftovers == []
+
+
+def test_what_a_dead_worker_held_is_done_at_once(farm: Farm) -> None:
+    """A worker was killed between two steps of a claim: no reason to wait, nor to give up."""
+    fragment = farm.submit(engines.stage("good"))
+    holds.hold(farm.store, holds.dead_process())
+    began = time.monotonic()
+    printed = farm.complete()
+    assert time.monotonic() - began < queue.HOLD_SECONDS / 2
+    assert "1 stages done, 0 failed, 0 waiting." in printed
+    assert farm.records() == [fragment]
+
+
+def test_a_run_waits_for_what_a_living_worker_holds(farm: Farm) -> None:
+    fragment = farm.submit(engines.stage("good"))
+    holds.hold(farm.store, this_process("alive"))
+    with farm.run() as run:
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.process.wait(6)
+        assert farm.records() == []
+        run.ctrl_c()
+        code, printed = run.end()
+    assert code == 130, printed
+    assert "another partition" not in printed
+    assert farm.kinds(fragment) == []
+
+
+def test_the_work_of_a_lost_host_is_taken_up(farm: Farm) -> None:
+    fragment = farm.submit(engines.stage("good"))
+    farm.environment |= {"QFARM_LEASE__SECONDS": "2", "QFARM_LEASE__HEARTBEAT": "0.5"}
+    assert isinstance(farm.store.claim(build.WORKER, 2.0), Claim)
+    printed = farm.complete()
+    assert f"process {build.WORKER.pid} on {build.WORKER.host}" in printed
+    assert farm.kinds(fragment) == [FailureKind.LOST_WORKER, None]
 
 
 def test_one_interrupt_drains(farm: Farm) -> None:

@@ -102,9 +102,8 @@ def _die(proxy: Proxy, raw: Raw, death: tuple[int, Fault], action: Callable[[], 
     raw.client.admin.command("killAllSessions", [])
 
 
-def _finish_all(store: Store, raw: Raw) -> None:
-    """Time passes: holds end, the dead are found, others do the rest."""
-    raw["fireworks"].update_many({}, {"$unset": {"hold": ""}})
+def _finish_all(store: Store) -> None:
+    """The dead are found, others do the rest."""
     for claim in store.take_over(lambda _: True, worker("reaper")):
         fail(store, claim, FailureKind.LOST_WORKER)
     work_off(store)
@@ -145,7 +144,7 @@ def test_dying_within_claim(
         _die(proxy, raw, death, lambda v=victim: take(v, worker("victim")))  # type: ignore[misc]
         check()
     assert len(store.running()) == 2  # the counted one, and the one whose reply came too late
-    _finish_all(store, raw)
+    _finish_all(store)
     check()
     assert len(list(store.records(EVERYTHING))) == 2 * (len(deaths) + 1)
 
@@ -175,7 +174,7 @@ def test_dying_within_commit(
         check()
     if end == "give-up":
         assert store.retry(EVERYTHING) == len(deaths) + 1
-    _finish_all(store, raw)
+    _finish_all(store)
     check()
     everything = {record.key for record in store.records(EVERYTHING)}
     submitted = [plan for index in range(len(deaths) + 1) for plan in plans(1, first=10 * index)]

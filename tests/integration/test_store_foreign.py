@@ -9,8 +9,9 @@ import pytest
 from fireworks import Firework, LaunchPad, PyTask, ScriptTask, Workflow
 from pymongo.database import Database
 
+from qfarm.errors import LeaseLostError, StoreError
 from qfarm.store.entry import RUN_STAGE
-from qfarm.store.protocol import Refusal, Selection, Store
+from qfarm.store.protocol import Refusal, Selection, StageState, Store
 from support.lpad import check_consistent, launchpad, raw
 from support.work import (
     LEASE,
@@ -189,3 +190,163 @@ def test_traces_of_fireworks_itself_do_no_harm(store: Store, raw: Raw) -> None:
     raw["fireworks"].update_one({"fw_id": 1}, {"$set": {"spec._exception_details": {"a": 1}}})
     assert len(work_off(store)) == 2
     assert store.refusals() == ()
+
+
+BROKEN: dict[str, Any] = {
+    "not an attempt": {"$unset": {"outcome": ""}},
+    "an unknown field": {"$set": {"command": "true"}},
+    "a time that is none": {"$set": {"started": "yesterday"}},
+    "a number out of place": {"$set": {"cost": 7}},
+    "an array of no type": {"$set": {"rung.scf": {"dtype": "f8,(", "shape": [1], "data": b"0"}}},
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_broken_attempt_makes_its_entry_foreign(how: str, store: Store, raw: Raw) -> None:
+    store.add(plans(1))
+    bad = take(store)
+    fail(store, bad)
+    raw["attempts"].update_one({}, BROKEN[how])
+    refusal = refused(store)
+    assert f"{bad.key}:1" in refusal.reason
+    assert "'attempts'" in refusal.reason
+    assert raw["attempts"].count_documents({}) == 1
+    with pytest.raises(StoreError, match="other hands"):
+        store.view(bad.submitted.id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"$unset": {"result": ""}},
+        {"$set": {"result.positions.shape": [99, 3]}},
+    ],
+)
+def test_a_broken_record_makes_the_next_stage_foreign(
+    change: dict[str, Any], store: Store, raw: Raw
+) -> None:
+    store.add(plans(1))
+    bad = take(store)
+    finish(store, bad)
+    raw["records"].update_one({}, change)
+    refusal = refused(store)
+    assert bad.key in refusal.reason
+    with pytest.raises(StoreError, match="other hands"):
+        list(store.records(Selection()))
+
+
+def test_a_record_of_another_size_makes_the_next_stage_foreign(store: Store, raw: Raw) -> None:
+    store.add(plans(1))
+    bad = take(store)
+    finish(store, bad)
+    raw["records"].update_one({}, {"$set": {"result.positions": [[0, 0, 0]]}})
+    assert f"record {bad.key} has 1 atoms" in refused(store).reason
+
+
+LEASES: dict[str, Any] = {
+    "text": "mine",
+    "nothing": None,
+    "a list": [1],
+    "only a token": {"token": "x"},
+    "no worker": {"worker": None},
+    "a worker that is none": {"worker": {"name": "w"}},
+    "launch": {"launch": None},
+    "an unknown field": {"command": "true"},
+}
+
+
+@pytest.mark.parametrize("how", LEASES)
+def test_a_bogus_lease_is_refused_and_stops_nobody(how: str, store: Store, raw: Raw) -> None:
+    store.add(plans(2))
+    bad, good = take(store), take(store)
+    lease = LEASES[how]
+    changes = {"lease": lease}
+    if isinstance(lease, dict) and "token" not in lease:
+        changes = {f"lease.{name}": value for name, value in lease.items()}
+    raw["fireworks"].update_one({"fw_id": 1}, {"$set": changes})
+    assert [item.key for item in store.running()] == [good.key]
+    assert list(store.take_over(lambda _: False, worker("reaper"), 60.0)) == []
+    assert store.refusals() == (), "it is watched first: a rocket may be about to end it"
+    assert not store.heartbeat(bad, LEASE)
+    with pytest.raises(LeaseLostError):
+        finish(store, bad)
+    taken = list(store.take_over(lambda _: True, worker("reaper")))
+    assert [claim.key for claim in taken] == [good.key]
+    (refusal,) = store.refusals()
+    assert refusal.fw_id == 1
+    assert "lease" in refusal.reason
+    assert states(store)["preopt", "failed"] == 1
+    assert store.retry(Selection(state=StageState.FAILED)) == 1
+
+
+@pytest.mark.parametrize("name", ["expires", "seconds"])
+def test_a_beat_mends_the_times_of_a_lease(name: str, store: Store, raw: Raw) -> None:
+    store.add(plans(1))
+    claim = take(store)
+    raw["fireworks"].update_one({"fw_id": 1}, {"$set": {f"lease.{name}": "tomorrow"}})
+    assert list(store.take_over(lambda _: False, worker("reaper"), 60.0)) == []
+    assert store.heartbeat(claim, LEASE)
+    finish(store, claim)
+
+
+def test_a_bogus_lease_can_be_cancelled(store: Store, raw: Raw) -> None:
+    store.add(plans(1, SINGLE_POINT))
+    take(store)
+    raw["fireworks"].update_one({}, {"$set": {"lease": {"token": "x"}}})
+    assert store.cancel(Selection()) == 1
+    assert states(store) == {("single_point", "cancelled"): 1}
+
+
+@pytest.mark.parametrize(
+    ("state", "means"),
+    [
+        ("ARCHIVED", "cancelled"),
+        ("PAUSED", "cancelled"),
+        ("DEFUSED", "cancelled"),
+        ("RESERVED", "running"),
+        ("OFFLINE", "running"),
+        ("FIZZLED", "failed"),
+        ("WEIRD", "failed"),
+        (None, "failed"),
+        (7, "failed"),
+    ],
+)
+def test_every_state_counts_as_something(state: object, means: str, store: Store, raw: Raw) -> None:
+    store.add(plans(2, SINGLE_POINT))
+    raw["fireworks"].update_one({"fw_id": 1}, {"$set": {"state": state}})
+    assert states(store) == {("single_point", "ready"): 1, ("single_point", means): 1}
+    (row,) = store.rows(Selection(state=StageState(means)))
+    assert row.state == means
+    finish(store, take(store))
+    if means in {"failed", "cancelled"}:
+        assert store.retry(Selection(state=StageState(means))) == 1
+        assert len(work_off(store)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"$unset": {"fw_id": ""}},
+        {"$set": {"fw_id": "one"}},
+        {"$set": {"launches": 3, "archived_launches": ["x"], "_tasks": 1, "spec": []}},
+        {"$set": {"spec.qfarm.stage": "x", "spec.qfarm.position": "y"}},
+        {"$set": {"updated_on": 5, "failure": "none", "spec.qfarm.tags": 1}},
+    ],
+)
+def test_any_ready_document_is_survived(change: dict[str, Any], store: Store, raw: Raw) -> None:
+    store.add(plans(2, SINGLE_POINT))
+    raw["fireworks"].update_one({"fw_id": 1}, change)
+    answers = []
+    while (answer := store.claim(worker(), LEASE)) is not None:
+        answers.append(answer)
+    assert sum(isinstance(answer, Refusal) for answer in answers) in {0, 1}
+    assert len(answers) in {1, 2}
+    assert store.counts()
+    assert list(store.rows(Selection()))
+
+
+def test_a_workflow_of_broken_links_is_survived(store: Store, raw: Raw) -> None:
+    store.add(plans(2, SINGLE_POINT))
+    raw["workflows"].update_one({"nodes": 1}, {"$set": {"links": None}})
+    raw["workflows"].update_one({"nodes": 2}, {"$unset": {"links": ""}})
+    assert len(work_off(store)) == 2

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pymongo.database import Database
 from structlog.typing import FilteringBoundLogger
 
+from qfarm.errors import ScratchFullError
 from qfarm.plan import Plan, workflow_key
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Selection, StageState, Store, View
@@ -27,6 +29,9 @@ from qfarm_workers.loop import Loop
 from qfarm_workers.process import EngineProcess
 from qfarm_workers.scratch import Scratch
 from support import build, engines, wait
+from support.lpad import raw
+
+__all__ = ["raw"]
 
 LEASE = LeaseConfig(seconds=0.6, heartbeat=0.15)
 
@@ -173,6 +178,23 @@ def test_bad_ends_cost_the_node_budget_and_never_the_loop(
     assert row.remedy
 
 
+def test_a_full_disk_stops_the_worker_before_it_fails_the_queue(farm: Farm) -> None:
+    queue = [farm.submit(engines.stage("disk_full", policy=Policy(node=1))) for _ in range(4)]
+    with pytest.raises(ScratchFullError, match=r"scratch .* is full"):
+        farm.work()
+    states = [farm.states(fragment)[0] for fragment in queue]
+    assert states == [StageState.FAILED] * 2 + [StageState.READY] * 2
+
+
+def test_nothing_is_claimed_without_room(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> None:
+    fragment = farm.submit(engines.stage("good"))
+    monkeypatch.setattr(Scratch, "free_mb", lambda _: 10.0)
+    with pytest.raises(ScratchFullError, match="10 MB free"):
+        farm.work()
+    assert farm.states(fragment) == [StageState.READY]
+    assert farm.attempts(fragment) == []
+
+
 def test_time_limit(farm: Farm) -> None:
     slow = farm.submit(engines.stage("sleep", time_limit=0.4, policy=Policy(node=1)))
     farm.work()
@@ -244,7 +266,7 @@ def test_a_lease_that_another_took_kills_the_attempt(farm: Farm, tmp_path: Path)
     taken = list(farm.store.take_over(lambda _: True, this_process("thief")))
     assert len(taken) == 1
     wait.gone(child)
-    reaper = Reaper(farm.store, this_process("reaper"), engines.look_up)
+    reaper = Reaper(farm.store, this_process("reaper"), engines.look_up, 10)
     assert len(reaper.reap(lambda _: True)) == 1
     gate(tmp_path).touch()
     thread.join(20)
@@ -257,7 +279,7 @@ def test_reaping_writes_in_the_name_of_the_dead(farm: Farm) -> None:
     dead = build.WORKER.model_copy(update={"partition": "local"})
     claimed = farm.store.claim(dead, 60)
     assert isinstance(claimed, Claim)
-    reaper = Reaper(farm.store, this_process("reaper", job="run-2"), engines.look_up)
+    reaper = Reaper(farm.store, this_process("reaper", job="run-2"), engines.look_up, 10)
     assert reaper.reap(lambda _: False) == []
     ended = reaper.reap(lambda worker: worker == dead)
     assert [attempt.worker for attempt in ended] == [dead]
@@ -272,7 +294,7 @@ def test_an_attempt_that_the_user_killed_costs_nothing(farm: Farm) -> None:
     worker = this_process("w", job="run-1")
     claimed = farm.store.claim(worker, 60)
     assert isinstance(claimed, Claim)
-    reaper = Reaper(farm.store, this_process("me", job="run-1"), engines.look_up, killed=True)
+    reaper = Reaper(farm.store, this_process("me", job="run-1"), engines.look_up, 10, killed=True)
     reaper.reap(lambda _: True)
     assert farm.kinds(fragment) == [FailureKind.INTERRUPTED]
     farm.work()
@@ -295,9 +317,45 @@ def test_a_loop_waits_for_what_another_may_release(farm: Farm, tmp_path: Path) -
     thread.join(1.0)
     assert thread.is_alive()
     gate(tmp_path).touch()
-    Reaper(farm.store, other, engines.look_up).reap(lambda worker: worker == other)
+    Reaper(farm.store, other, engines.look_up, 10).reap(lambda worker: worker == other)
     thread.join(20)
     assert farm.states(fragment) == [StageState.DONE] * 2
+
+
+def test_a_loop_waits_for_what_another_holds(farm: Farm, raw: Database[dict[str, Any]]) -> None:
+    """Its worker may start it, or die, and then it is offered again."""
+    fragment = farm.submit(engines.stage("good"))
+    until = [{"$set": {"hold": {"token": "t", "until": {"$add": ["$$NOW", 60_000]}}}}]
+    raw["fireworks"].update_one({"fw_id": 1}, until)
+    thread = farm.start()
+    thread.join(1.0)
+    assert thread.is_alive()
+    raw["fireworks"].update_one({"fw_id": 1}, {"$unset": {"hold": ""}})
+    thread.join(20)
+    assert farm.states(fragment) == [StageState.DONE]
+
+
+def test_an_outage_longer_than_the_lease_costs_nothing(
+    farm: Farm, tmp_path: Path, raw: Database[dict[str, Any]]
+) -> None:
+    fragment = farm.submit(gated(tmp_path))
+    thread = farm.start()
+    opened(tmp_path)
+    reaper = Reaper(farm.store, this_process("reaper"), engines.look_up, LEASE.heartbeat)
+    server = int(raw.client.admin.command("serverStatus")["pid"])
+    os.kill(server, signal.SIGSTOP)
+    try:
+        Event().wait(3 * LEASE.seconds)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    ended = [reaper.reap(gone)]
+    for _ in range(10):
+        Event().wait(LEASE.heartbeat / 2)
+        ended.append(reaper.reap(gone))
+    gate(tmp_path).touch()
+    thread.join(20)
+    assert not any(ended)
+    assert farm.kinds(fragment) == [None]
 
 
 def test_stages_of_another_partition_do_not_hold_the_loop(farm: Farm) -> None:

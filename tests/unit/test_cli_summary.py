@@ -6,6 +6,7 @@ from typing import Any
 from qfarm.cli.summary import PROBLEMS_SHOWN, Submission, problem_lines, show
 from qfarm.intake import Batch, Problem, Spool, Where, open_spool
 from qfarm.intake.problem import Flaw, Kind
+from qfarm.store.protocol import Added
 from support.intake import frame_text, read_file
 from support.screen import printed
 
@@ -26,7 +27,7 @@ def submission(found: Batch, **fields: Any) -> Submission:
         "accepted": True,
         "dry_run": False,
         "database_asked": True,
-        "written": 2,
+        "added": Added(2, 0),
     }
     return Submission(**(base | fields))
 
@@ -47,7 +48,7 @@ def test_accepted(tmp_path: Path) -> None:
 
 def test_rejected_names_file_and_frame_literally(tmp_path: Path) -> None:
     found = batch(tmp_path, frame_text(), frame_text("charge=1"))
-    shown = text(submission(found, accepted=False, written=0))
+    shown = text(submission(found, accepted=False, added=Added(0, 0)))
     assert f"{tmp_path}/[b].xyz, frame 2 (line 6): 9 electrons" in shown
     assert "1 frame of 2 rejected; nothing was written." in shown
     assert "--skip-invalid" in shown
@@ -56,13 +57,26 @@ def test_rejected_names_file_and_frame_literally(tmp_path: Path) -> None:
 
 def test_dry_run_without_a_database(tmp_path: Path) -> None:
     found = batch(tmp_path, frame_text())
-    shown = text(submission(found, dry_run=True, database_asked=False, written=0))
+    shown = text(submission(found, dry_run=True, database_asked=False, added=Added(0, 0)))
     assert "The database was not asked" in shown
     assert "Dry run: 1 fragment would be submitted." in shown
 
 
 def test_nothing_new(tmp_path: Path) -> None:
-    assert "Nothing new" in text(submission(batch(tmp_path, frame_text()), written=0))
+    shown = text(submission(batch(tmp_path, frame_text()), added=Added(0, 1)))
+    assert "1 known (limits updated: 0)." in shown
+    assert "Nothing new" in shown
+    assert "retry" not in shown
+
+
+def test_new_limits_and_what_to_do_next(tmp_path: Path) -> None:
+    shown = text(submission(batch(tmp_path, frame_text()), added=Added(0, 1200, 30)))
+    assert "1,200 known (limits updated: 30)." in shown
+    assert "with qfarm retry; then qfarm run" in shown
+    assert "Nothing new" not in shown
+    both = text(submission(batch(tmp_path, frame_text()), added=Added(2, 1, 1)))
+    assert both.splitlines()[-1] == "2 fragments submitted. Next: qfarm run"
+    assert "qfarm retry" in both
 
 
 def test_problems_are_grouped_and_capped() -> None:
@@ -83,7 +97,7 @@ def test_problems_are_grouped_and_capped() -> None:
 
 def test_json_holds_everything(tmp_path: Path) -> None:
     found = batch(tmp_path, frame_text("class=a"), frame_text("charge=1 class=a"))
-    plain = submission(found, accepted=False, written=0).as_dict()
+    plain = submission(found, accepted=False, added=Added(0, 0)).as_dict()
     assert plain["counts"] == {"new": 1, "known": 0, "duplicate": 0, "rejected": 1}
     assert plain["groups"][0]["levels"] == ["GFN2-xTB", "PBE0+MBD/tight"]
     assert plain["problems"][0]["frame"] == 2

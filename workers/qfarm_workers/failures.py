@@ -121,8 +121,9 @@ def _time_limit(ended: Ended, limits: Limits) -> Failure:
             "wall time, s": round(ended.wall_seconds, 1),
             "CPU time, s": round(ended.cpu_seconds, 1),
         },
-        remedy="Raise time_limit of this stage in the protocol, or give the partition more "
-        "threads. CPU time far below wall time means an overloaded machine.",
+        remedy="Raise time_limit of this stage in the protocol, submit the fragments again and "
+        "`qfarm retry`; or give the partition more threads. CPU time far below wall time means "
+        "an overloaded machine.",
     )
 
 
@@ -134,8 +135,8 @@ def _out_of_memory(ended: Ended, limits: Limits) -> Failure:
             "memory limit, MB": limits.memory_mb,
             "peak memory, MB": round(ended.peak_memory_mb),
         },
-        remedy="Raise memory_mb of this stage in the protocol and of the partition in "
-        "qfarm.toml, and lower the number of slots so that all fit.",
+        remedy="Raise memory_mb of the partition in qfarm.toml and of this stage in the protocol, "
+        "lower the number of slots so that all fit, submit the fragments again and `qfarm retry`.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Final, TypeVar
@@ -11,17 +11,17 @@ from structlog.typing import FilteringBoundLogger
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from qfarm import config
-from qfarm.errors import ConfigError, LeaseLostError, StoreError
+from qfarm.errors import ConfigError, LeaseLostError, ScratchFullError, StoreError
 from qfarm.store import open_store
-from qfarm.store.protocol import Claim, Refusal, StageState, Store
-from qfarm_schemas.attempt import Attempt, Failure, Worker
+from qfarm.store.protocol import Claim, Refusal, Store
+from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Worker
 from qfarm_schemas.config import LeaseConfig, Partition
 from qfarm_workers import attempt, log
 from qfarm_workers.attempt import Bench, Engines, Finished, Prepared
 from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
 from qfarm_workers.process import EngineProcess
-from qfarm_workers.scratch import Scratch
+from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
 
 OUTAGE_SECONDS: Final = 600.0
 """How long a worker bears a MongoDB that does not answer before it gives up."""
@@ -30,8 +30,8 @@ SHORTEST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
 """s: between two looks at an empty queue while others still run."""
 
-QUIET_LOOKS: Final = 3
-"""Looks in a row that must find nothing to claim and nothing running before the loop ends."""
+MOST_OUT_OF_ROOM: Final = 2
+"""Stages in a row that find no space before the worker takes the disk to be full."""
 
 _T = TypeVar("_T")
 
@@ -62,36 +62,42 @@ class Loop:
     lease: LeaseConfig
     log: FilteringBoundLogger
     attempts: int = 0
-    _quiet: int = 0
-    _wait: float = field(default=SHORTEST_WAIT)
+    _out_of_room: frozenset[str] = frozenset()
+    _wait: float = SHORTEST_WAIT
 
     def run(self) -> int:
         """Work until drained or until nothing is left; the number of attempts."""
         while not self._drained():
+            self._need_room()
             claimed = patiently(lambda: self.store.claim(self.worker, self.lease.seconds))
             if claimed is None:
-                if self._over():
+                if not patiently(lambda: self.store.busy(self.worker.partition)):
                     break
                 self._rest()
                 continue
-            self._quiet, self._wait = 0, SHORTEST_WAIT
+            self._wait = SHORTEST_WAIT
             self._take(claimed)
         return self.attempts
+
+    def _need_room(self) -> None:
+        """Stop before a full disk fails the whole queue, one fragment after the other."""
+        place = self.bench.scratch
+        free = place.free_mb()
+        if free < SMALLEST_ROOM or len(self._out_of_room) >= MOST_OUT_OF_ROOM:
+            raise ScratchFullError(
+                f"the scratch folder {place.root} on {self.worker.host} is full "
+                f"({free:.0f} MB free; a quota may allow less)",
+                "Free space there, or name another folder as `scratch` in qfarm.toml; then "
+                "`qfarm run` goes on.",
+            )
 
     def _drained(self) -> bool:
         return patiently(lambda: self.store.draining(self.worker.job))
 
-    def _over(self) -> bool:
-        """Whether nothing runs that could make a stage ready again, several times in a row."""
-        counts = patiently(self.store.counts)
-        busy = any(count.state is StageState.RUNNING and count.count for count in counts)
-        self._quiet = 0 if busy else self._quiet + 1
-        return self._quiet >= QUIET_LOOKS
-
     def _rest(self) -> None:
-        if self._quiet == 0:
-            time.sleep(self._wait)
-            self._wait = min(2 * self._wait, LONGEST_WAIT)
+        """Wait for what others do; longer and longer, because that may take hours."""
+        time.sleep(self._wait)
+        self._wait = min(2 * self._wait, LONGEST_WAIT)
 
     def _take(self, claimed: Claim | Refusal) -> None:
         if isinstance(claimed, Refusal):
@@ -120,6 +126,7 @@ class Loop:
             self.log.warning("dropped", key=claim.key, number=claim.number)
             return
         self.attempts += 1
+        self._out_of_room = _out_of_room(self._out_of_room, made)
         self.log.info("attempt", **_line(made), then=type(finished.decision).__name__.lower())
 
 
@@ -182,6 +189,13 @@ def patiently(call: Callable[[], _T]) -> _T:
         reraise=True,
     )
     return tries(call)
+
+
+def _out_of_room(before: frozenset[str], made: Attempt) -> frozenset[str]:
+    """Stages whose attempts in a row, the last one included, found no space."""
+    outcome = made.outcome
+    full = isinstance(outcome, Failure) and outcome.kind is FailureKind.SCRATCH_FULL
+    return before | {made.key} if full else frozenset()
 
 
 def _line(made: Attempt) -> dict[str, object]:
