@@ -172,8 +172,22 @@ def _revived(head: Document, done: Container[tuple[str, int]]) -> UpdateOne:
 def _stop(change: Transition, heads: Sequence[Document]) -> None:
     for head in heads:
         if "lease" in head:
-            change.end_launch(head, "FIZZLED", failure_data("cancelled by the user"))
-    change.move(*(moved(head, "DEFUSED", unset=["lease"], **archived(head)) for head in heads))
+            change.end_launch(head, "FIZZLED", failure_data(_cancelled(head)["reason"]))
+    change.move(
+        *(
+            moved(head, "DEFUSED", unset=["lease"], failure=_cancelled(head), **archived(head))
+            for head in heads
+        )
+    )
+
+
+def _cancelled(head: Document) -> Document:
+    """Why a cancelled stage will not go on, for those who look at it later."""
+    when = "in the middle of an attempt" if "lease" in head else "before its next attempt"
+    return {
+        "reason": f"cancelled by the user, {when}",
+        "remedy": "`qfarm retry` makes it ready again.",
+    }
 
 
 def ask_drain(connection: Connection, launcher: str) -> None:

@@ -329,7 +329,12 @@ def test_cancel_takes_out_what_is_not_done(store: Store) -> None:
     with pytest.raises(LeaseLostError):
         finish(store, running)
     assert [record.key for record in store.records(EVERYTHING)] == [done.key]
+    reasons = {row.key: row.reason for row in store.rows(EVERYTHING)}
+    assert reasons[done.key] == ""
+    assert reasons[running.key] == "cancelled by the user, in the middle of an attempt"
+    assert list(reasons.values()).count("cancelled by the user, before its next attempt") == 4
     assert store.retry(EVERYTHING) == 5
+    assert not any(row.reason for row in store.rows(EVERYTHING))
     assert states(store) == {
         ("preopt", "done"): 1,
         ("preopt", "ready"): 2,
