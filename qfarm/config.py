@@ -2,15 +2,16 @@
 
 ``qfarm.toml`` is read from the current folder, or from where ``QFARM_CONFIG`` points; nothing is
 looked for elsewhere. A variable such as ``QFARM_MONGO__PORT`` goes before the file, the file
-before the defaults.
+before the defaults. Any other variable that begins with ``QFARM_`` is refused, save those of
+`qfarm.environment.OTHERS`.
 """
 
 import json
 import os
+import re
+import shlex
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -27,11 +28,13 @@ from pydantic_settings import (
 )
 
 from qfarm.engines import TABLE
+from qfarm.environment import PREFIX, refuse_unknown, with_variable
 from qfarm.errors import ConfigError, NotFoundError, StoreError
 from qfarm_schemas.config import FarmConfig, Protocol
 
 FILE = "qfarm.toml"
-PREFIX = "QFARM_"
+LAUNCHPAD = "my_launchpad.yaml"
+DEFAULT_FOLDER = FarmConfig().folder
 
 
 class _Settings(BaseSettings, FarmConfig):
@@ -93,7 +96,7 @@ class Farm:
     @property
     def launchpad(self) -> Path:
         """File for FireWorks' own commands (``lpad -l``)."""
-        return self.folder / "my_launchpad.yaml"
+        return self.folder / LAUNCHPAD
 
 
 def load(start: Path | None = None) -> Farm:
@@ -119,12 +122,19 @@ def load(start: Path | None = None) -> Farm:
     path = (folder / Path(named).expanduser()).resolve() if named else folder / FILE
     if named and not path.is_file():
         raise ConfigError(
-            f"{PREFIX}CONFIG names {path}, which is no file",
+            _without_credentials(f"{PREFIX}CONFIG names {path}, which is no file"),
             f"Correct {PREFIX}CONFIG, or unset it to use {FILE} of the current folder.",
         )
     values = _read_toml(path) if path.is_file() else {}
-    _refuse_misspelt(os.environ)
-    return Farm(path.parent, _config(values, path))
+    refuse_unknown(os.environ)
+    farm = Farm(path.parent, _config(values, path))
+    if farm.root.is_relative_to(farm.folder.resolve()):
+        raise ConfigError(
+            f"{path}: folder: {farm.config.folder!r} is the project folder, or one above it",
+            f"Name a folder that only the farm uses, for instance .qfarm, in {FILE}"
+            f" or {PREFIX}FOLDER.",
+        )
+    return farm
 
 
 def mongo_uri(farm: Farm) -> str:
@@ -132,19 +142,48 @@ def mongo_uri(farm: Farm) -> str:
 
     Raises
     ------
+    ConfigError
+        There is no farm in this folder, but one in a folder above.
     StoreError
-        None is configured and `qfarm up` was never run here.
+        None is configured and `qfarm up` was never run here, or its file is damaged.
     """
     if farm.config.mongo.uri:
         return farm.config.mongo.uri
+    refuse_below_a_farm(farm)
     path = farm.mongo_folder / "connection.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["uri"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"the farm {farm.folder} has no MongoDB ({type(error).__name__}: {path})",
-            "Run `qfarm up` first, or set mongo.uri.",
-        ) from None
+    except FileNotFoundError:
+        what = f"the farm {farm.folder} has no MongoDB: there is no file {path}"
+        raise StoreError(what, "Run `qfarm up` first, or set mongo.uri.") from None
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror}"
+        raise StoreError(what, "Make it readable for you; `qfarm up` checks it.") from None
+    except (ValueError, KeyError, TypeError):
+        what = f"{path}, which tells the address of MongoDB, is damaged"
+        raise StoreError(what, "Run `qfarm up`: it writes the file anew.") from None
+
+
+def refuse_below_a_farm(farm: Farm) -> None:
+    """Raise ConfigError in a subfolder of a farm's folder, where an empty farm would be made.
+
+    A ``qfarm.toml`` or a farm of its own, or QFARM_CONFIG, says that the folder is meant.
+    """
+    if os.environ.get(f"{PREFIX}CONFIG") or _holds_farm(farm.root, farm.folder):
+        return
+    above = next((p for p in farm.root.parents if _holds_farm(p, p / DEFAULT_FOLDER)), None)
+    if above is not None:
+        raise ConfigError(
+            f"there is no farm in {farm.root}, but there is one in the folder above, {above}",
+            f"Run `cd {shlex.quote(str(above))}` first; `qfarm up --here` would make a second, "
+            "empty farm in this folder.",
+        )
+
+
+def _holds_farm(root: Path, folder: Path) -> bool:
+    """Whether a folder has a ``qfarm.toml`` or was set up; what may not be read has not."""
+    signs = (root / FILE, folder / "mongo" / "connection.json", folder / LAUNCHPAD)
+    return any(os.access(sign, os.F_OK) for sign in signs)
 
 
 def protocols() -> tuple[str, ...]:
@@ -177,57 +216,76 @@ def load_protocol(name_or_file: str, farm: Farm | None = None) -> Protocol:
             f"Protocols: {', '.join(protocols())}; or give the path of a TOML file.",
         )
     source = shipped or path
-    try:
-        protocol = Protocol.model_validate(_read_toml(source))
-    except ValidationError as error:
-        raise _wrong(str(source), [_fault(detail) for detail in error.errors()]) from None
+    protocol = _read_protocol(source)
     faults = list(_protocol_faults(protocol, farm))
     if faults:
         raise _wrong(str(source), faults)
+    if source is path:
+        _refuse_taken_name(protocol, path)
     return protocol
+
+
+def _read_protocol(source: Path | Traversable) -> Protocol:
+    try:
+        return Protocol.model_validate(_read_toml(source))
+    except ValidationError as error:
+        raise _wrong(str(source), [_fault(detail) for detail in _causes(error)]) from None
+
+
+def _refuse_taken_name(protocol: Protocol, path: Path) -> None:
+    """Refuse a user's protocol that could be taken for one of qfarm's, which it is not."""
+    shipped = _shipped().get(protocol.name)
+    if shipped is not None and _read_protocol(shipped).stages != protocol.stages:
+        raise ConfigError(
+            f"{path}: name: {protocol.name!r} is the name of a protocol that comes with qfarm, "
+            "and this file has other stages",
+            "Give it a name of its own.",
+        )
 
 
 def _config(values: dict[str, Any], path: Path) -> FarmConfig:
     try:
         settings = _Settings(**values)
     except SettingsError as error:
-        raise ConfigError(
-            f"{error} ({error.__cause__})", f"Correct the {PREFIX}... variable; lists are JSON."
-        ) from None
+        raise _not_json(str(error)) from None
     except ValidationError as error:
-        label = partial(_with_variable, environment=os.environ)
-        faults = [label(detail, _fault(detail)) for detail in error.errors()]
+        label = partial(with_variable, environment=os.environ)
+        faults = [label(detail, _fault(detail)) for detail in _causes(error)]
         raise _wrong(str(path), faults) from None
     return FarmConfig.model_validate(settings.model_dump())
+
+
+def _not_json(said: str) -> ConfigError:
+    """Error for a table or list in the environment that cannot be parsed; shows no value."""
+    named = re.search(r'field "(\w+)"', said)
+    field = named.group(1) if named else "..."
+    return ConfigError(
+        f"{field}: the value of {PREFIX}{field.upper()} in the environment is not JSON",
+        f"Correct the variable or unset it; tables and lists are given as JSON. {FILE} is easier.",
+    )
 
 
 def _read_toml(path: Path | Traversable) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", "Correct the file.") from None
+    except OSError as error:
+        what = f"{path} cannot be read: {error.strerror}"
+        raise ConfigError(what, "Make it readable for you.") from None
+    except UnicodeDecodeError as error:
+        what = f"{path} is not text in UTF-8 (byte {error.start})"
+        raise ConfigError(what, "Save it as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}", "Correct the file.") from None
 
 
-def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """Refuse a variable that is nearly, but not quite, the name of a setting."""
-    known = [f"{PREFIX}{field.upper()}" for field in FarmConfig.model_fields]
-    for variable in environment:
-        first = variable.upper().partition("__")[0]
-        near = get_close_matches(first, known, n=1, cutoff=0.85)
-        if first.startswith(PREFIX) and first not in known and near:
-            raise ConfigError(
-                f"the environment sets {variable}, which is no setting",
-                f"Did you mean {near[0]}? Otherwise unset it.",
-            )
+def _causes(error: ValidationError) -> list[ErrorDetails]:
+    """What is wrong, without what follows from it: faults of a field with faults inside it.
 
-
-def _with_variable(detail: ErrorDetails, fault: str, environment: Mapping[str, str]) -> str:
-    """Name the variable behind a fault, when one set the value."""
-    words = [str(part).upper() for part in detail["loc"]]
-    names = (PREFIX + "__".join(words[:length]) for length in range(len(words), 0, -1))
-    upper = {name.upper(): name for name in environment}
-    found = next((upper[name] for name in names if name in upper), None)
-    return f"{fault} [set by {found} in the environment]" if found else fault
+    A list of one item that is not valid is reported as too short, too.
+    """
+    details = error.errors()
+    inside = {detail["loc"][:n] for detail in details for n in range(len(detail["loc"]))}
+    return [detail for detail in details if detail["loc"] not in inside]
 
 
 def _fault(detail: ErrorDetails) -> str:
@@ -235,10 +293,17 @@ def _fault(detail: ErrorDetails) -> str:
     field = _field(detail["loc"])
     if detail["type"] == "extra_forbidden":
         return f"{field}: there is no such field"
+    if detail["type"] == "too_short":
+        return f"{field}: at least one is needed"
     message = detail["msg"].removeprefix("Value error, ")
-    given = detail["input"]
-    shown = isinstance(given, bool | int | float | str) and not field.endswith("uri")
-    return f"{field}: {message}, not {given!r}" if shown else f"{field}: {message}"
+    shown = _shown(detail["loc"], detail["input"])
+    return f"{field}: {message}, not {shown}" if shown else f"{field}: {message}"
+
+
+def _shown(location: tuple[int | str, ...], given: object) -> str:
+    """The value as given; empty for tables and lists, and where it may hold a password."""
+    short = isinstance(given, bool | int | float | str)
+    return repr(given) if short and location[:1] != ("mongo",) and "@" not in str(given) else ""
 
 
 def _field(location: tuple[int | str, ...]) -> str:
@@ -248,7 +313,13 @@ def _field(location: tuple[int | str, ...]) -> str:
 
 def _wrong(source: str, faults: list[str]) -> ConfigError:
     lines = "\n".join(f"  {fault}" for fault in faults)
-    return ConfigError(f"{source} is not valid:\n{lines}", "Correct the fields named above.")
+    what = _without_credentials(f"{source} is not valid:\n{lines}")
+    return ConfigError(what, "Correct the fields named above.")
+
+
+def _without_credentials(text: str) -> str:
+    """Hide user and password of every address, also where one stands for a name or a path."""
+    return re.sub(r"(:/{1,2})\S+@", r"\1***@", text)
 
 
 def _protocol_faults(protocol: Protocol, farm: Farm | None) -> list[str]:

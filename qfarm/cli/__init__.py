@@ -11,8 +11,9 @@ error (with the name of the file that holds the traceback), 130 interrupted.
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -77,6 +78,12 @@ def _load(name: str) -> Any:
     return get_command(single)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"qfarm {version('qfarm')}")
+        raise typer.Exit
+
+
 def _application() -> typer.Typer:
     application = typer.Typer(
         cls=LazyGroup,
@@ -86,9 +93,21 @@ def _application() -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
+    application.callback()(_options)
     for name, command in COMMANDS.items():
         application.command(name, help=command.help)(_placeholder)
     return application
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and exit.", callback=_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Take what is given before the subcommand."""
 
 
 def _placeholder() -> None:

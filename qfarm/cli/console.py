@@ -12,10 +12,17 @@ from qfarm.errors import UserError
 
 WIDTH_IN_PIPES = 200  # columns when nobody looks, so that a table in a pipe is not cut
 
+UNLIMITED = 100_000
+
 
 def stdout() -> Console:
     """Console for data."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_IN_PIPES)
+
+
+def stdout_unlimited() -> Console:
+    """Console for tables that give up columns to fit: in a pipe they need not."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED)
 
 
 def stderr() -> Console:
@@ -53,7 +60,7 @@ def _keep(report: str) -> Path:
     from qfarm import config
 
     path = config.load().folder / "errors.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(f"{datetime.now(UTC).isoformat()} {' '.join(sys.argv)}\n{report}\n")
     return path

@@ -13,7 +13,7 @@ def command(
     force: Annotated[
         bool, typer.Option("--force", help="Kill it when it does not stop by itself.")
     ] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.", min=0.0)] = 60.0,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for its end.", min=1.0)] = 60.0,
 ) -> None:
     """Stop the farm's private MongoDB; the data stay. Nothing else is stopped."""
     from qfarm.store.server import down, running
@@ -22,6 +22,7 @@ def command(
     if farm.config.mongo.uri:
         stdout().print("mongo.uri is set: qfarm started no MongoDB, so it stops none")
         return
+    config.refuse_below_a_farm(farm)
     if running(farm.mongo_folder):
         _warn_of_attempts(farm)
     with stderr().status("stopping mongod"):

@@ -8,11 +8,12 @@ from itertools import islice
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from qfarm.cli.console import stderr, stdout
+from qfarm.cli.console import stderr, stdout_unlimited
 from qfarm.cli.farm import open_farm
 from qfarm.cli.select import ClassOption, StageOption, TagOption
-from qfarm.cli.table import table
+from qfarm.cli.table import fitted
 from qfarm.cli.wording import id_length
 from qfarm.store.protocol import Row, Selection, StageState, Store
 
@@ -41,7 +42,7 @@ def command(
         if as_json:
             print_json(rows if limit == 0 else islice(rows, limit))
         else:
-            show(rows, limit)
+            show(rows, limit, stdout_unlimited())
 
 
 def matching(store: Store, selection: Selection) -> Iterable[Row]:
@@ -52,14 +53,18 @@ def matching(store: Store, selection: Selection) -> Iterable[Row]:
             yield row
 
 
-def show(rows: Iterable[Row], limit: int) -> None:
-    """Print a table of at most `limit` rows and say whether there are more."""
+def show(rows: Iterable[Row], limit: int, console: Console) -> None:
+    """Print a table of at most `limit` rows and say whether there are more.
+
+    Where the console is too narrow, tags, date and class are left out, in this order; then the
+    reasons go below their rows.
+    """
     iterator = iter(rows)
     shown = list(iterator if limit == 0 else islice(iterator, limit))
     if not shown:
         stderr().print("No stage matches. `qfarm status` shows what there is.")
         return
-    stdout().print(_table(shown))
+    console.print(_table(shown))
     if next(iterator, None) is not None:
         stderr().print(f"... and more: --limit 0 lists all; this is the first {limit}.")
 
@@ -73,7 +78,8 @@ def print_json(rows: Iterable[Row]) -> None:
 
 def _table(rows: list[Row]) -> object:
     length = id_length(row.fragment_id for row in rows)
-    return table(_COLUMNS, (_cells(row, length) for row in rows))
+    rows_of_cells = (_cells(row, length) for row in rows)
+    return fitted(_COLUMNS, rows_of_cells, drop=_DROP, below=("reason",), last=_LAST)
 
 
 def _cells(row: Row, length: int) -> tuple[object, ...]:
@@ -103,3 +109,5 @@ _COLUMNS = (
     "tags",
     "reason",
 )
+_DROP = ("tags", "changed (UTC)", "class")
+_LAST = ("atoms", "formula")

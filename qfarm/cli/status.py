@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from qfarm.cli.console import stdout
 from qfarm.cli.farm import open_farm
-from qfarm.cli.table import table
+from qfarm.cli.table import fitted
 from qfarm.cli.wording import SHORTEST_ID, counted, duration, rung_words
 from qfarm.store.protocol import Row, Running, Selection, StageCount, StageState, Store
 
@@ -145,16 +145,20 @@ def _by_stage(counts: Iterable[StageCount]) -> dict[str, dict[str, int]]:
     return stages
 
 
-def _counts(counts: Iterable[StageCount]) -> object:
+def _counts(counts: Sequence[StageCount]) -> object:
     stages = _by_stage(counts)
     rows = ([name, *by_state.values(), sum(by_state.values())] for name, by_state in stages.items())
-    return table(["stage", *(f">{state}" for state in StageState), ">total"], rows)
+    headings = ["stage", *(f">{state}" for state in StageState), ">total"]
+    present = {count.state for count in counts if count.count}
+    absent = [state for state in StageState if state not in present]
+    return fitted(headings, rows, drop=[*absent, "total"])
 
 
 def _running(status: Status) -> object:
     shown = status.running[:RUNNING_SHOWN]
     title = f"Running ({len(status.running)})"
-    return table(_RUNNING, (_running_cells(attempt, status.now) for attempt in shown), title)
+    cells = (_running_cells(attempt, status.now) for attempt in shown)
+    return fitted(_RUNNING, cells, title, drop=("pid", "rung", "host", "elapsed"))
 
 
 def _running_cells(attempt: Running, now: datetime) -> tuple[object, ...]:
@@ -198,9 +202,11 @@ def _failures(groups: tuple[FailureGroup, ...]) -> object:
     )
     rest = len(groups) - GROUPS_SHOWN
     title = "Failures" if rest <= 0 else f"Failures (and {counted(rest, 'other reason')})"
-    return table([">stages", "reason", "what to do", "for instance"], rows, title)
+    return fitted(_FAILURES, rows, title, below=("reason", "what to do"))
 
 
 _RUNNING: Final = ("fragment", "stage", ">attempt", "rung", "host", ">pid", ">elapsed", "lease")
+
+_FAILURES: Final = (">stages", "reason", "what to do", "for instance")
 
 _NUMBER: Final = re.compile(r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?")

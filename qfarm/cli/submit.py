@@ -17,7 +17,10 @@ from qfarm.cli.farm import open_farm
 from qfarm.errors import InputError, UserError
 from qfarm.intake import Batch, Examiner, Fate, Problem, Spool, open_spool, read, size_of
 from qfarm.intake.labels import NAME
-from qfarm.store.protocol import Store
+from qfarm.store.protocol import Added, Store
+
+PRIORITY: Final = 1000
+"""Largest priority, and the negative of the smallest."""
 
 
 def command(
@@ -35,7 +38,12 @@ def command(
             "--class", metavar="C", help="Class of every fragment, whatever the file says."
         ),
     ] = None,
-    priority: Annotated[int, typer.Option("--priority", help="Higher runs earlier.")] = 0,
+    priority: Annotated[
+        int,
+        typer.Option(
+            "--priority", min=-PRIORITY, max=PRIORITY, metavar="P", help="Higher runs earlier."
+        ),
+    ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check only; write nothing.")] = False,
     skip_invalid: Annotated[
         bool, typer.Option("--skip-invalid", help="Submit the valid frames of a bad batch.")
@@ -51,7 +59,8 @@ def command(
     multiplicity, spin, total_spin or molecular_multiplicity; without them 0 and 1 are assumed
     when the electron count allows it. The class is read from class or fragment_class, tags from
     tags. Fragments that the database or the batch has already are left out, so a submission that
-    was cut off is completed by the same command.
+    was cut off is completed by the same command. Stages of known fragments that are not done get
+    the protocol's limits, budgets and partitions; failed ones use them after `qfarm retry`.
 
     A batch with an invalid frame is rejected as a whole, unless --skip-invalid is given. Exit
     code 0: accepted (or, with --dry-run, acceptable); 1: rejected, nothing was written.
@@ -66,9 +75,10 @@ def command(
             _write_problems(rejects, batch.problems)
         accepted = _accepted(batch, skip_invalid)
         to_write = None if dry_run or not accepted else store
-        written = 0 if to_write is None else _add(to_write, spool, batch, examiner, priority)
+        nothing = Added(0, 0)
+        added = nothing if to_write is None else _add(to_write, spool, batch, examiner, priority)
     result = summary.Submission(
-        batch, examiner.protocol.name, accepted, dry_run, store is not None, written
+        batch, examiner.protocol.name, accepted, dry_run, store is not None, added
     )
     _report(result, as_json)
     if not accepted:
@@ -106,15 +116,19 @@ def _read(files: list[Path], examiner: Examiner, spool: Spool, store: Store | No
         )
 
 
-def _add(store: Store, spool: Spool, batch: Batch, examiner: Examiner, priority: int) -> int:
-    """Write the new fragments; how many workflows that made."""
-    written = 0
+def _add(store: Store, spool: Spool, batch: Batch, examiner: Examiner, priority: int) -> Added:
+    """Write the new fragments, and new limits of the known ones; what that changed."""
+    parts: list[Added] = []
     with _progress(_WRITING) as progress:
-        task = progress.add_task("writing", total=batch.count(Fate.NEW))
+        task = progress.add_task("writing", total=batch.count(Fate.NEW) + batch.count(Fate.KNOWN))
         for plans in spool.plans(examiner.protocol):
-            written += store.add(plans, priority).new
+            parts.append(store.add(plans, priority))
             progress.update(task, advance=len(plans))
-    return written
+    return Added(
+        new=sum(part.new for part in parts),
+        known=sum(part.known for part in parts),
+        updated=sum(part.updated for part in parts),
+    )
 
 
 def _progress(columns: tuple[TextColumn | BarColumn | MofNCompleteColumn, ...]) -> Progress:

@@ -1,5 +1,9 @@
 """``qfarm up``: start the farm's MongoDB, or check the configured one."""
 
+import shlex
+from typing import Annotated
+
+import typer
 from rich.console import Console
 
 from qfarm import config
@@ -7,7 +11,11 @@ from qfarm.cli.console import stderr, stdout
 from qfarm.config import Farm
 
 
-def command() -> None:
+def command(
+    here: Annotated[
+        bool, typer.Option("--here", help="Make a farm of its own below another farm's folder.")
+    ] = False,
+) -> None:
     """Start the farm's MongoDB and wait until it is ready.
 
     Without mongo.uri in qfarm.toml a private mongod is started on 127.0.0.1, with a password of
@@ -15,12 +23,14 @@ def command() -> None:
     Running it again changes nothing.
     """
     farm = config.load()
-    _hide_from_git(farm)
+    if not here:
+        config.refuse_below_a_farm(farm)
+    _make_private(farm)
     if farm.config.mongo.uri:
         _check(farm, farm.config.mongo.uri)
     else:
         _start(farm)
-    stdout().print(f"  lpad -l {farm.launchpad}", soft_wrap=True)
+    stdout().print(f"  lpad -l {shlex.quote(str(farm.launchpad))}", soft_wrap=True, markup=False)
 
 
 def _start(farm: Farm) -> None:
@@ -55,13 +65,16 @@ def _lines(console: Console, values: dict[str, object]) -> None:
         console.print(f"  {name} {value}", soft_wrap=True, markup=False)
 
 
-def _hide_from_git(farm: Farm) -> None:
-    """Keep passwords out of a repository that the farm folder may lie in."""
+def _make_private(farm: Farm) -> None:
+    """Keep passwords from other users, and out of a repository that the folder may lie in."""
     from qfarm.errors import ConfigError
 
     try:
-        farm.folder.mkdir(parents=True, exist_ok=True)
-        (farm.folder / ".gitignore").write_text("*\n")
+        farm.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        farm.folder.chmod(0o700)
+        hidden = farm.folder / ".gitignore"
+        if not hidden.exists():
+            hidden.write_text("*\n")
     except OSError as error:
         raise ConfigError(
             f"cannot write the farm folder {farm.folder}: {error.strerror}",

@@ -41,7 +41,7 @@ _LABELS: Final = (
 )
 _CURSOR_LOST: Final = 43
 _NO_RIGHTS: Final = (13, 18)
-_CREDENTIALS: Final = "check user and password in `mongo.uri`, and the user's role on the database"
+_CREDENTIALS: Final = "Check user and password in `mongo.uri`, and the user's role on the database"
 
 _T = TypeVar("_T")
 
@@ -162,7 +162,7 @@ class Connection:
             return error
         return StoreError(
             f"MongoDB at {self.where} did not do what was asked for {self.patience:.0f} s: {error}",
-            "see whether mongod runs (`qfarm up` starts the private one) and what its log says",
+            "See whether mongod runs (`qfarm up` starts the private one) and what its log says",
         )
 
 
@@ -181,7 +181,7 @@ def _hosts(uri: str) -> str:
     except (InvalidURI, ConfigurationError, ValueError):
         raise StoreError(
             "the MongoDB address is not valid (it is not shown, as it may hold a password)",
-            "write `mongo.uri` as mongodb://USER:PASSWORD@HOST:PORT/?replicaSet=NAME, with "
+            "Write `mongo.uri` as mongodb://USER:PASSWORD@HOST:PORT/?replicaSet=NAME, with "
             "special characters of the password percent-encoded",
         ) from None
     return ", ".join(f"{host}:{port}" for host, port in nodes)
@@ -194,7 +194,7 @@ def _greet(client: MongoClient[Document], database: str, where: str) -> None:
             raise StoreError(
                 f"MongoDB at {where} is a standalone server; qfarm needs transactions, which only "
                 "replica sets have",
-                "start mongod with --replSet rs0 and run rs.initiate() in mongosh once; one node "
+                "Start mongod with --replSet rs0 and run rs.initiate() in mongosh once; one node "
                 "is enough (`qfarm up` does this for its private server)",
             )
         client[database]["fireworks"].find_one({}, {"_id": 1})
@@ -204,8 +204,8 @@ def _greet(client: MongoClient[Document], database: str, where: str) -> None:
         raise StoreError(f"MongoDB at {where} refuses: {_said(error)}", _CREDENTIALS) from None
     except ConnectionFailure as error:
         raise StoreError(
-            f"MongoDB at {where} does not answer: {type(error).__name__}",
-            "start it (`qfarm up` starts the private one), or correct `mongo.uri` (host, port, "
+            f"MongoDB at {where} does not answer",
+            "Start it (`qfarm up` starts the private one), or correct `mongo.uri` (host, port, "
             "replicaSet)",
         ) from error
 

@@ -177,7 +177,7 @@ class FarmConfig(Model):
     keep_scratch: Literal["never", "failed", "always"] = "failed"
     mongo: MongoConfig = MongoConfig()
     lease: LeaseConfig = LeaseConfig()
-    partitions: tuple[Partition, ...] = (Partition(),)
+    partitions: tuple[Partition, ...] = Field(default=(Partition(),), min_length=1)
 
     @model_validator(mode="after")
     def _partitions_unique(self) -> Self:

@@ -1,10 +1,12 @@
 """``qfarm up``, ``down`` and ``protocol``, and how the command line treats errors."""
 
 import json
+import shlex
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -78,6 +80,64 @@ def test_up_lpad_down(farm: Path) -> None:
     down = qfarm("down")
     assert (down.returncode, down.stdout[:15]) == (0, "MongoDB stopped")
     assert "did not run" in qfarm("down").stdout
+
+
+def test_launchpad_is_quoted_for_the_shell(
+    tmp_path: Path, mongo_uri: str, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "my [red]farm"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("QFARM_MONGO__URI", mongo_uri)
+    said = run("up").stdout.splitlines()
+    assert shlex.split(said[-1]) == ["lpad", "-l", str(folder / ".qfarm" / "my_launchpad.yaml")]
+
+
+def test_stopping_below_a_second_is_wrong_usage(farm: Path, run: Callable[..., Any]) -> None:
+    done = run("down", "--timeout", "0")
+    assert done.exit_code == 2
+    assert "--timeout" in done.stderr
+    assert not (farm / ".qfarm").exists()
+
+
+def test_subfolder_of_a_farm_makes_no_second_one(
+    farm: Path, run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (farm / "qfarm.toml").write_text("")
+    sub = farm / "sub"
+    sub.mkdir()
+    monkeypatch.chdir(sub)
+    for name in ("up", "status", "list", "run", "down"):
+        done = run(name)
+        assert done.exit_code == 1, name
+        assert f"one in the folder above, {farm}" in done.stderr
+    assert not (sub / ".qfarm").exists()
+    monkeypatch.setenv("QFARM_MONGO__MONGOD", "absent")
+    assert "mongo.mongod names" in run("up", "--here").stderr
+    assert (sub / ".qfarm").is_dir()
+
+
+def test_farm_folder_is_private_whatever_the_umask(farm: Path) -> None:
+    (farm / "qfarm.toml").write_text('[mongo]\nmongod = "absent"')
+    script = f"umask 000; exec {shlex.quote(str(BIN / 'qfarm'))} up"
+    for _ in range(2):
+        subprocess.run(["sh", "-c", script], capture_output=True, timeout=90, check=False)
+        assert stat.S_IMODE((farm / ".qfarm").stat().st_mode) == 0o700
+        (farm / ".qfarm").chmod(0o777)
+
+
+def test_a_gitignore_that_is_there_stays(farm: Path, run: Callable[..., Any]) -> None:
+    (farm / "qfarm.toml").write_text('folder = "mine"\n[mongo]\nmongod = "absent"')
+    (farm / "mine").mkdir()
+    (farm / "mine" / ".gitignore").write_text("*.log\n")
+    run("up")
+    assert (farm / "mine" / ".gitignore").read_text() == "*.log\n"
+
+
+def test_version(run: Callable[..., Any]) -> None:
+    done = run("--version")
+    assert done.exit_code == 0
+    assert done.stdout == f"qfarm {version('qfarm')}\n"
 
 
 def test_down_warns_of_attempts_under_way(farm: Path, run: Callable[..., Any]) -> None:

@@ -255,6 +255,7 @@ def test_server_that_does_not_stop(folder: Path) -> None:
     os.kill(started.pid, signal.SIGSTOP)
     with pytest.raises(StoreError, match=str(started.pid)) as caught:
         server.down(folder, timeout=0.2)
+    assert "was asked to stop" in caught.value.what
     assert "--force" in caught.value.remedy
     assert server.down(folder, timeout=0.2, force=True) == started.pid
     assert server.running(folder) is None

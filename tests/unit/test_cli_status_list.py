@@ -1,11 +1,14 @@
 """`qfarm status` and `qfarm list`: what they read, say and recommend."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from qfarm.cli.console import stdout_unlimited
 from qfarm.cli.listing import print_json as list_json
 from qfarm.cli.listing import show as list_show
 from qfarm.cli.status import Status, as_dict, grouped, next_step, show
@@ -98,7 +101,7 @@ def test_status_as_json() -> None:
 
 
 def test_list_takes_user_data_literally(capsys: pytest.CaptureFixture[str]) -> None:
-    list_show([row(state=StageState.FAILED, reason="see [bold]this[/bold]")], 0)
+    list_show([row(state=StageState.FAILED, reason="see [bold]this[/bold]")], 0, stdout_unlimited())
     shown = capsys.readouterr()
     assert "s22,[red]" in shown.out
     assert "see [bold]this[/bold]" in shown.out
@@ -107,20 +110,187 @@ def test_list_takes_user_data_literally(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_list_limit_says_that_there_is_more(capsys: pytest.CaptureFixture[str]) -> None:
-    list_show([row(fragment_id=f"f{i}") for i in range(3)], 2)
+    list_show([row(fragment_id=f"f{i}") for i in range(3)], 2, stdout_unlimited())
     shown = capsys.readouterr()
     assert "f1" in shown.out
     assert "f2" not in shown.out
     assert "--limit 0" in shown.err
-    list_show([row()], 1)
+    list_show([row()], 1, stdout_unlimited())
     assert capsys.readouterr().err == ""
 
 
 def test_list_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    list_show([], 10)
+    list_show([], 10, stdout_unlimited())
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "No stage matches" in shown.err
+
+
+REASON = "every rung was tried (diis, newton); the last said: no convergence after 60 iterations"
+LISTED = [
+    row(fragment_id="f" + "1" * 64, state=StageState.DONE, attempts=1, tags=("water_dimer",)),
+    row(
+        fragment_id="f" + "2" * 64,
+        state=StageState.CANCELLED,
+        fragment_class="nucleic-acid",
+        formula="C10H12N5O7P",
+        n_atoms=35,
+        tags=(),
+    ),
+]
+FAILED_TOO = [
+    *LISTED,
+    row(fragment_id="f" + "3" * 64, state=StageState.FAILED, attempts=12, reason=REASON, tags=()),
+]
+
+AT_60 = """
+ id            stage          state       attempts
+ ─────────────────────────────────────────────────
+ f1111111111   single_point   done               1
+ f2222222222   single_point   cancelled          0
+ f3333333333   single_point   failed            12
+  every rung was tried (diis, newton); the last said: no
+  convergence after 60 iterations
+"""
+AT_80 = """
+ id            formula       atoms   stage          state       attempts
+ ───────────────────────────────────────────────────────────────────────
+ f1111111111   H2O               3   single_point   done               1
+ f2222222222   C10H12N5O7P      35   single_point   cancelled          0
+ f3333333333   H2O               3   single_point   failed            12
+  every rung was tried (diis, newton); the last said: no convergence after 60
+  iterations
+"""
+AT_100 = """
+ id            class          formula       atoms   stage          state       attempts
+ ──────────────────────────────────────────────────────────────────────────────────────
+ f1111111111   dimer          H2O               3   single_point   done               1
+ f2222222222   nucleic-acid   C10H12N5O7P      35   single_point   cancelled          0
+ f3333333333   dimer          H2O               3   single_point   failed            12
+  every rung was tried (diis, newton); the last said: no convergence after 60 iterations
+"""
+
+
+@pytest.mark.parametrize(("width", "expected"), [(60, AT_60), (80, AT_80), (100, AT_100)])
+def test_list_on_a_narrow_screen(width: int, expected: str) -> None:
+    assert printed(lambda console: list_show(FAILED_TOO, 0, console), width) == expected
+
+
+def test_list_at_200_columns_has_reasons_in_line() -> None:
+    lines = printed(lambda console: list_show(FAILED_TOO, 0, console), 200).splitlines()
+    # Tags would make 201.
+    head = "id            class          formula       atoms   stage          state       attempts"
+    assert lines[1] == f" {head}   changed (UTC)      reason"
+    assert lines[5] == (
+        " f3333333333   dimer          H2O               3   single_point   failed            12"
+        f"   2026-01-01 00:00   {REASON}"
+    )
+    assert len(lines) == 6
+
+
+def test_list_without_failures_keeps_tags_and_shows_no_column_for_reasons() -> None:
+    assert (
+        printed(lambda console: list_show(LISTED, 0, console), 200)
+        == """
+ id            class          formula       atoms   stage          state       attempts   \
+changed (UTC)      tags
+ ──────────────────────────────────────────────────────────────────────────────────────\
+─────────────────────────────────
+ f1111111111   dimer          H2O               3   single_point   done               1   \
+2026-01-01 00:00   water_dimer
+ f2222222222   nucleic-acid   C10H12N5O7P      35   single_point   cancelled          0   \
+2026-01-01 00:00
+"""
+    )
+
+
+@pytest.mark.parametrize("width", [43, 44, 52, 60, 72, 73, 87, 100, 117, 132, 199, 200, 220])
+def test_list_never_breaks_ids_and_states(width: int) -> None:
+    lines = printed(lambda console: list_show(FAILED_TOO, 0, console), width).splitlines()
+    assert max(map(len, lines)) <= width
+    found = {tuple(word for word in line.split() if word in _WHOLE) for line in lines}
+    short = [one.fragment_id[:11] for one in FAILED_TOO]
+    assert {
+        (name, "single_point", one.state) for name, one in zip(short, FAILED_TOO, strict=True)
+    } <= found
+
+
+_WHOLE = {"single_point", *StageState, *(one.fragment_id[:11] for one in FAILED_TOO)}
+
+
+def test_columns_go_in_order() -> None:
+    def headings(width: int) -> set[str]:
+        lines = printed(lambda console: list_show(LISTED, 0, console), width).splitlines()
+        return set((lines[0] or lines[1]).split()) & {
+            "tags",
+            "changed",
+            "class",
+            "atoms",
+            "formula",
+        }
+
+    seen = [headings(width) for width in range(130, 43, -1)]
+    steps = [one for i, one in enumerate(seen) if i == 0 or one != seen[i - 1]]
+    left = [min(before - after) for before, after in pairwise(steps)]
+    assert left == ["tags", "changed", "class", "atoms", "formula"]
+
+
+def test_a_pipe_cuts_no_column(capsys: pytest.CaptureFixture[str]) -> None:
+    tags = tuple(f"tag_{i}" for i in range(100))
+    list_show([row(tags=tags, reason=REASON * 5)], 0, stdout_unlimited())
+    line = capsys.readouterr().out.splitlines()[-2]
+    assert ",".join(tags) in line
+    assert REASON * 5 in line
+
+
+FAILURES_AT_60 = """
+Failures
+
+ stages   for instance
+ ─────────────────────
+      1   f3333333333
+  every rung was tried (diis, newton); the last said: no
+  convergence after 60 iterations
+  Check the charge and the multiplicity; then `qfarm retry`.
+
+Next"""
+FAILURES_AT_200 = f"""
+Failures
+
+ stages   {"reason":{len(REASON)}}   what to do{" " * 48}   for instance
+ ─────────{"─" * (len(REASON) + 76)}
+      1   {REASON}   Check the charge and the multiplicity; then `qfarm retry`.   f3333333333
+
+Next"""
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (60, FAILURES_AT_60),
+        (
+            80,
+            FAILURES_AT_60.replace(" no\n  convergence after 60 ", " no convergence after 60\n  "),
+        ),
+        (100, FAILURES_AT_60.replace(" no\n  ", " no ")),
+        (200, FAILURES_AT_200),
+    ],
+)
+def test_failures_on_a_narrow_screen(width: int, expected: str) -> None:
+    remedy = "Check the charge and the multiplicity; then `qfarm retry`."
+    groups = grouped([row(**vars(FAILED_TOO[-1]) | {"remedy": remedy})])
+    found = status({StageState.FAILED: 1}, failures=groups)
+    assert expected in printed(lambda console: show(found, console), width)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_counts_are_never_cut(width: int) -> None:
+    counts = tuple(StageCount("single_point", state, 12345) for state in StageState)
+    found = replace(status({}), counts=counts)
+    shown = printed(lambda c: show(found, c), width).splitlines()
+    assert "…" not in "".join(shown)
+    (line,) = (line.split() for line in shown if "12345" in line)
+    assert line[:7] == ["single_point", *["12345"] * 6]
 
 
 def test_list_as_json_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -153,3 +154,17 @@ def test_interaction_subtracts_the_right_monomers(tmp_path: Path) -> None:
     (row,) = [line.split() for line in said.splitlines() if "Water dimer" in line]
     assert row == ["Water", "dimer", "-0.20", "-0.02", "-5.02"]
     assert "superposition error" in " ".join(said.split())
+
+
+def test_the_demos_last_words_can_be_typed(tmp_path: Path) -> None:
+    programs, folder = tmp_path / "it's a bin", tmp_path / "my $demo's farm"
+    programs.mkdir()
+    for name in ("qfarm", "python"):
+        (programs / name).write_text(f'#!/bin/sh\necho "{name} $*"\n')
+        (programs / name).chmod(0o755)
+    shell = partial(subprocess.run, capture_output=True, text=True, check=True)
+    demo = ["sh", str(EXAMPLES / "demo.sh")]
+    said = shell(demo, env={**os.environ, "BIN": str(programs), "DEMO": str(folder)}).stdout
+    words = [line for line in said.splitlines() if line.startswith(("  cd ", "  PATH="))]
+    found = shell(["sh", "-c", "\n".join([*words, "pwd", "command -v qfarm"])]).stdout
+    assert found.splitlines() == [str(folder), str(programs / "qfarm")]

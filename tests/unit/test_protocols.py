@@ -1,3 +1,4 @@
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,51 @@ def test_preoptimisation_of_open() -> None:
 
 def test_user_file(tmp_path: Path) -> None:
     assert load_text(tmp_path, GOOD).name == "mine"
+
+
+SHIPPED = files("qfarm") / "protocols" / "open.toml"
+
+
+def test_a_copy_of_a_shipped_protocol_may_keep_its_name(tmp_path: Path) -> None:
+    same = SHIPPED.read_text().replace("description = ", "description = '' # ")
+    assert load_text(tmp_path, same).name == "open"
+
+
+def test_a_changed_copy_needs_a_name_of_its_own(tmp_path: Path) -> None:
+    changed = SHIPPED.read_text().replace("max_steps = 500", "max_steps = 501")
+    assert "name: 'open' is the name of a protocol that comes" in what_is_wrong(tmp_path, changed)
+    with pytest.raises(ConfigError, match="Give it a name of its own"):
+        load_text(tmp_path, changed)
+    renamed = changed.replace('name = "open"', 'name = "longer"')
+    assert load_text(tmp_path, renamed).stages[0].max_steps == 501
+
+
+def test_a_fault_has_no_consequences(tmp_path: Path) -> None:
+    what = what_is_wrong(tmp_path, GOOD + 'basis = "tigth"\n')
+    assert len(what.splitlines()) == 2
+    assert "at least" not in what
+
+
+def test_two_faults_in_one_stage_are_both_told(tmp_path: Path) -> None:
+    text = GOOD.replace("[[stages.levels]]", "max_froce = 1.0\n[[stages.levels]]")
+    what = what_is_wrong(tmp_path, text + 'basis = "tigth"\n')
+    assert len(what.splitlines()) == 3
+
+
+@pytest.mark.parametrize("field", ["stages", "stages[0].levels"])
+def test_an_empty_list_is_told(tmp_path: Path, field: str) -> None:
+    text = 'name = "mine"\nstages = []'
+    if field != "stages":
+        text = GOOD.partition("[[stages.levels]]")[0] + "levels = []"
+    assert f"{field}: at least one is needed" in what_is_wrong(tmp_path, text)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b'name = "\xff"')
+    with pytest.raises(ConfigError) as caught:
+        config.load_protocol(str(path))
+    assert f"{path} is not text in UTF-8 (byte 8)" in caught.value.what
 
 
 def test_unknown_name_lists_the_known() -> None:
