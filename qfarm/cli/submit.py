@@ -146,7 +146,7 @@ def _name(name: str | None) -> str | None:
     if name is not None and not NAME.fullmatch(name):
         raise InputError(
             f"{name!r} is no name for a class or a tag",
-            "Begin with a letter, go on with letters, digits and _ . : + -.",
+            "Begin with an ASCII letter, go on with such letters, digits and _ . : + -.",
         )
     return name
 

@@ -1,4 +1,4 @@
-"""Batch: read many files, count what is new, known, double or wrong, and keep what is new.
+"""Batch: read many files, count what is new, known, double or wrong, and keep what is right.
 
 Accepted fragments wait in a temporary file, so memory holds one chunk of them and a key each.
 """
@@ -159,7 +159,8 @@ def read(
     examiner : Examiner
         Protocol, class and tags.
     spool : Spool
-        Takes the fragments that are neither known nor in the batch already.
+        Takes the fragments that are not in the batch already; known ones too, because their
+        stages may get new limits.
     known : callable
         Asks the database; called with at most `CHUNK` keys.
     progress : callable
@@ -187,7 +188,7 @@ def read(
 def _accept(batch: Batch, found: Plan, fate: Fate, spool: Spool) -> None:
     levels = tuple(stage.level for stage in found.stages)
     batch.add(Group(found.fragment.fragment_class, levels), fate, found.fragment.n_atoms)
-    if fate is Fate.NEW:
+    if fate in (Fate.NEW, Fate.KNOWN):
         spool.put(found.fragment)
 
 

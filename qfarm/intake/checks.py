@@ -15,9 +15,15 @@ from scipy.spatial import KDTree
 
 from qfarm.intake.problem import Flaw, Kind
 from qfarm.verdict import CLOSEST
+from qfarm_schemas.electrons import Impossible, Rule, impossible
 
 FARTHEST: Final = 1e6
 """A: a coordinate beyond this is an error, not a molecule; it also keeps the id's grid exact."""
+
+APART: Final = 100.0
+"""A: the widest gap that a fragment may have. Beyond it only charges still feel each other:
+-C6/r^6 between two benzenes (C6 about 1e3 eV A^6) is 1e-9 eV, so the parts are computations of
+their own, or a coordinate is wrong."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +112,38 @@ def overlap(draft: Draft) -> Flaw | None:
     )
 
 
+def apart(draft: Draft) -> Flaw | None:
+    """No atom, and no group of atoms, farther than `APART` from all others."""
+    if len(draft.numbers) < 2 or not draft.finite or in_range(draft) is not None:
+        return None
+    alone = _beyond(draft.positions)
+    if not len(alone):
+        return None
+    others = np.delete(np.arange(len(draft.numbers)), alone)
+    if len(others) < len(alone):
+        alone, others = others, alone
+    distances, nearest = KDTree(draft.positions[others]).query(draft.positions[alone])
+    atom, other = alone[distances.argmin()], others[nearest[distances.argmin()]]
+    rest = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+    return Flaw(
+        Kind.APART,
+        f"{_atom(draft, int(atom))}{rest}: the nearest of the other atoms, "
+        f"{_atom(draft, int(other))}, is {distances.min():.0f} A away (at most {APART:.0f} A)",
+        f"Coordinates are in A; mend those of atom {atom + 1}, or submit the parts as frames of "
+        "their own.",
+    )
+
+
+def _beyond(positions: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Atoms that no chain of steps of at most `APART` links to the first atom."""
+    rest = np.arange(1, len(positions))
+    edge = np.array([0])
+    while len(rest) and len(edge):
+        distances, _ = KDTree(positions[edge]).query(positions[rest])
+        edge, rest = rest[distances <= APART], rest[distances > APART]
+    return rest
+
+
 def not_periodic(draft: Draft) -> Flaw | None:
     """Molecules only."""
     if not draft.periodic:
@@ -119,7 +157,10 @@ def not_periodic(draft: Draft) -> Flaw | None:
 
 def charge_possible(draft: Draft) -> Flaw | None:
     """At least one electron, and at most twice as many as protons."""
-    if draft.electrons is None or 1 <= draft.electrons <= 2 * int(draft.numbers.sum()):
+    if draft.electrons is None:
+        return None
+    anion = draft.electrons > 2 * int(draft.numbers.sum())
+    if not anion and _broken(draft, Rule.COUNT) is None:
         return None
     return Flaw(
         Kind.CHARGE,
@@ -130,36 +171,39 @@ def charge_possible(draft: Draft) -> Flaw | None:
 
 def parity(draft: Draft) -> Flaw | None:
     """An even number of electrons has an odd multiplicity, and the other way round."""
-    electrons = draft.electrons
-    if electrons is None or draft.multiplicity_wrong or electrons < 1:
+    broken = _broken(draft, Rule.PARITY)
+    if broken is None or draft.multiplicity_wrong:
         return None
-    multiplicity = 1 if draft.multiplicity is None else draft.multiplicity
-    if (electrons + multiplicity) % 2 == 1:
-        return None
-    said = f"{electrons} electrons (charge {draft.charge or 0}{_if(draft.charge, ', assumed')})"
+    charge = f"charge {draft.charge or 0}{_if(draft.charge, ', assumed')}"
     if draft.multiplicity is None:
-        remedy = "Write the right charge= (total charge in e) or multiplicity= (2S+1), or both."
         return Flaw(
-            Kind.PARITY, f"{said} cannot be a singlet, and no multiplicity is given", remedy
+            Kind.PARITY,
+            f"{draft.electrons} electrons ({charge}) cannot be a singlet, and no multiplicity is "
+            "given",
+            "Write the right charge= (total charge in e) or multiplicity= (2S+1), or both.",
         )
     return Flaw(
         Kind.PARITY,
-        f"{said} cannot have multiplicity {draft.multiplicity}",
+        f"{broken.what} ({charge})",
         "Correct charge= or multiplicity=; the multiplicity is 2S+1, also under `spin`.",
     )
 
 
 def spin_possible(draft: Draft) -> Flaw | None:
     """Not more unpaired electrons than electrons."""
-    electrons, multiplicity = draft.electrons, draft.multiplicity
-    if electrons is None or multiplicity is None or multiplicity - 1 <= electrons:
+    broken = _broken(draft, Rule.UNPAIRED)
+    if broken is None:
         return None
-    return Flaw(
-        Kind.MULTIPLICITY,
-        f"multiplicity {multiplicity} needs {multiplicity - 1} unpaired electrons, but there are "
-        f"{electrons}",
-        "Correct multiplicity= (2S+1).",
-    )
+    return Flaw(Kind.MULTIPLICITY, broken.what, "Correct multiplicity= (2S+1).")
+
+
+def _broken(draft: Draft, rule: Rule) -> Impossible | None:
+    """What breaks this rule of the electrons; a multiplicity that is not given counts as 1."""
+    if draft.electrons is None:
+        return None
+    multiplicity = 1 if draft.multiplicity is None else draft.multiplicity
+    found = impossible(draft.electrons, multiplicity)
+    return found if found is not None and found.rule is rule else None
 
 
 CHECKS: Final[tuple[Callable[[Draft], Flaw | None], ...]] = (
@@ -168,6 +212,7 @@ CHECKS: Final[tuple[Callable[[Draft], Flaw | None], ...]] = (
     finite,
     in_range,
     overlap,
+    apart,
     not_periodic,
     charge_possible,
     parity,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from qfarm.engines import engine
 from qfarm.intake import labels
 from qfarm.intake.checks import Draft, flaws
+from qfarm.intake.comment import unbalanced
 from qfarm.intake.frames import Frame
 from qfarm.intake.problem import Flaw, Kind, Problem
 from qfarm.intake.structure import Structure, structure
@@ -56,7 +57,7 @@ class Examiner:
         """Give a frame its plan, or list all that is wrong with it."""
         if isinstance(frame, Problem):
             return Rejected((frame,))
-        read = structure(frame)
+        read = unbalanced(frame.comment) or structure(frame)
         if isinstance(read, Flaw):
             return Rejected((Problem(frame.where, read),))
         made = self._fragment(read, f"{frame.where.file}#{frame.where.frame}")
@@ -70,7 +71,7 @@ class Examiner:
         charge, multiplicity = labels.charge(read), labels.multiplicity(read)
         fragment_class, tags = self.fragment_class or labels.fragment_class(read), labels.tags(read)
         draft = _draft(read, charge, multiplicity)
-        values = (charge, multiplicity, fragment_class, tags, labels.mistaken_key(read))
+        values = (charge, multiplicity, fragment_class, tags, *labels.misread(read))
         found = (*(value for value in values if isinstance(value, Flaw)), *flaws(draft))
         if found or isinstance(fragment_class, Flaw) or isinstance(tags, Flaw):
             return found

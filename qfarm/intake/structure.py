@@ -6,18 +6,21 @@ ASE keeps per-frame keys in ``Atoms.info`` but moves those it knows as results (
 `qfarm.intake.labels` deals with all of that; here nothing is interpreted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
-from ase.io.extxyz import read_xyz
+from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
 from numpy.typing import NDArray
 
 from qfarm.intake.frames import Frame
 from qfarm.intake.problem import Flaw, Kind
+
+PLAIN: Final = "species:S:1:pos:R:3"
+"""Columns of a frame without `Properties`; ASE's default."""
 
 
 @dataclass(frozen=True)
@@ -100,31 +103,37 @@ def _unreadable(error: Exception, frame: Frame) -> Flaw:
     said = " ".join(str(error).split())[:200] or type(error).__name__
     return Flaw(
         Kind.UNREADABLE,
-        f"ASE cannot read it: {said}{_hint(frame)}",
+        _bad_row(frame) or f"ASE cannot read it: {said}",
         "Each atom line holds a symbol and three coordinates in A, or what `Properties` in the "
         "comment line announces.",
     )
 
 
-def _hint(frame: Frame) -> str:
-    """Name the first atom line that has no three numbers after a symbol, in a plain frame."""
-    if "Properties" in frame.comment:
-        return ""
-    first = frame.where.line + 2
-    bad = (
-        f"; look at line {first + row}: {line.strip()[:60]!r}"
-        for row, line in enumerate(frame.atoms)
-        if not _is_plain(line)
-    )
-    return next(bad, "")
-
-
-def _is_plain(line: str) -> bool:
-    words = line.split()
-    if len(words) < 4:
-        return False
+def _bad_row(frame: Frame) -> str | None:
+    """Name the first atom line that is not what the comment line announces."""
     try:
-        [float(word) for word in words[1:4]]
-    except ValueError:
-        return False
-    return True
+        info = key_val_str_to_dict(frame.comment)  # type: ignore[no-untyped-call]
+        announced = str(info.get("Properties", PLAIN))
+        _, _, columns, converters = parse_properties(announced)  # type: ignore[no-untyped-call]
+    except Exception:  # noqa: BLE001  then the comment line is what is wrong, not a row
+        return None
+    names = columns.names or ()
+    for row, line in enumerate(frame.atoms):
+        wrong = _wrong_field(line.split(), names, converters)
+        if wrong is not None:
+            here = f"line {frame.where.line + 2 + row}: {line.strip()[:60]!r}"
+            return f"{here} {wrong} (Properties={announced})"
+    return None
+
+
+def _wrong_field(
+    words: Sequence[str], names: Sequence[str], converters: Sequence[Callable[[str], object]]
+) -> str | None:
+    if len(words) < len(names):
+        return f"has {len(words)} fields, but {len(names)} are expected"
+    for field_, (word, name, convert) in enumerate(zip(words, names, converters, strict=False), 1):
+        try:
+            convert(word)
+        except ValueError:
+            return f"has {word!r} in field {field_}, where {name} is expected"
+    return None

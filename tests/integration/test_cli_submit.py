@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from qfarm.store.protocol import Added, Selection, Store
 from support.farm import Desk, desk, qfarm
 from support.intake import frame_text
 from support.wait import until
-from support.work import states, work_off
+from support.work import give_up, states, take, work_off
 
 __all__ = ["desk"]
 
@@ -43,6 +44,42 @@ def test_submit_then_submit_again(desk: Desk) -> None:
     assert "water 3 GFN2-xTB, then PBE0+MBD/tight 0 1 1 0" in again.out
     assert "Nothing new" in again.err
     assert len(list(desk.store.rows(Selection()))) == 4
+
+
+def test_new_limits_reach_failed_stages_with_retry(desk: Desk) -> None:
+    path = desk.file(WATER, helium(0))
+    desk.run("submit", path)
+    give_up(desk.store, take(desk.store))
+    shipped = (files("qfarm") / "protocols" / "open.toml").read_text()
+    assert shipped.count("time_limit = 7200.0") == 1
+    longer = desk.folder / "longer.toml"
+    renamed = shipped.replace('name = "open"', 'name = "longer"')
+    longer.write_text(renamed.replace("time_limit = 7200.0", "time_limit = 7201.0"))
+    said = desk.run("submit", path, "--protocol", longer)
+    assert said.code == 0, said.err
+    assert "2 known (limits updated: 2)." in said.err
+    assert "qfarm retry" in said.err
+    assert states(desk.store)["preopt", "failed"] == 1
+    desk.run("retry", "--all-failed", "--yes")
+    claims = [take(desk.store) for _ in range(2)]
+    assert [claim.stage.time_limit for claim in claims] == [7201.0, 7201.0]
+    again = desk.run("submit", path, "--protocol", longer, "--json")
+    assert json.loads(again.raw)["updated"] == 0
+
+
+@pytest.mark.parametrize("priority", [-1001, 1001, 10**30])
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_priority_has_bounds(desk: Desk, priority: int, dry_run: tuple[str, ...]) -> None:
+    path = desk.file(WATER)
+    said = desk.run("submit", path, "--priority", priority, *dry_run)
+    assert said.code == 2
+    assert "--priority" in said.err
+    assert states(desk.store) == {}
+
+
+@pytest.mark.parametrize("priority", [-1000, 1000])
+def test_priorities_at_the_bounds_are_taken(desk: Desk, priority: int) -> None:
+    assert desk.run("submit", desk.file(WATER), "--priority", priority).code == 0
 
 
 def test_another_protocol_makes_other_workflows(desk: Desk) -> None:

@@ -35,7 +35,7 @@ def test_new_known_duplicate_and_rejected(tmp_path: Path) -> None:
         plans = [one for chunk in spool.plans(PROTOCOL) for one in chunk]
     counts = {fate: found.count(fate) for fate in Fate}
     assert counts == {Fate.NEW: 1, Fate.KNOWN: 1, Fate.DUPLICATE: 0, Fate.REJECTED: 2}
-    assert [plan.key for plan in plans] == [key_of(water)]
+    assert [plan.key for plan in plans] == [key_of(water), key_of(helium)]  # once each
     assert plans[0].fragment.source == f"{path}#1"
     assert [problem.where.frame for problem in found.problems] == [2, 4]
 

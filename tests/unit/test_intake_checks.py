@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfarm.intake.checks import CHECKS, FARTHEST, Draft, flaws
+from qfarm.intake.checks import APART, CHECKS, FARTHEST, Draft, flaws
 from qfarm.intake.problem import Kind
 from support.build import WATER
 
@@ -77,6 +77,35 @@ def test_overlap_of_any_two_equal_positions(n_atoms: int, data: st.DataObject) -
     assert f"atom {first + 1} (He) and atom {second + 1} (He) are 0.000 A" in found[0].what
 
 
+@pytest.mark.parametrize(
+    ("second", "accepted"), [(12.0, True), (APART, True), (APART + 0.01, False), (1e4, False)]
+)
+def test_a_gap_beyond_the_limit_is_refused(second: float, accepted: bool) -> None:
+    found = flaws(draft([11, 17], [[0, 0, 0], [0, 0, second]]))
+    assert [flaw.kind for flaw in found] == ([] if accepted else [Kind.APART])
+
+
+def test_a_far_atom_is_named_with_its_neighbour() -> None:
+    positions = [*WATER.positions, [0, 0, 1e4]]
+    (flaw,) = flaws(draft([8, 1, 1, 2], positions))
+    assert "atom 4 (He): the nearest of the other atoms, atom 1 (O), is 10000 A" in flaw.what
+    assert "atom 4" in flaw.remedy
+
+
+def test_far_molecules_are_refused_although_no_atom_is_alone() -> None:
+    other = WATER.positions + np.array([0.0, 500.0, 0.0])
+    (flaw,) = flaws(draft([8, 1, 1] * 2, np.concatenate([WATER.positions, other])))
+    assert flaw.kind is Kind.APART
+    assert "and 2 more" in flaw.what
+
+
+@given(st.permutations(range(8)))
+def test_a_long_chain_has_no_gap(order: list[int]) -> None:
+    chain = np.array(order)[:, None] * np.array([[0.0, 0.0, 99.0]])
+    assert kinds(draft([2] * 8, chain)) == []
+    assert kinds(draft([2] * 7, np.delete(chain, order.index(3), axis=0))) == [Kind.APART]
+
+
 def test_periodic() -> None:
     assert kinds(draft(periodic=True)) == [Kind.PERIODIC]
 
@@ -99,8 +128,9 @@ def test_odd_electrons_need_a_multiplicity() -> None:
 def test_parity_is_exact(charge: int, multiplicity: int) -> None:
     found = kinds(draft(charge=charge, multiplicity=multiplicity))
     electrons = 10 - charge
-    assert (Kind.PARITY in found) == ((electrons + multiplicity) % 2 == 0)
-    assert (Kind.MULTIPLICITY in found) == (multiplicity - 1 > electrons)
+    too_many = multiplicity - 1 > electrons
+    assert (Kind.MULTIPLICITY in found) == too_many
+    assert (Kind.PARITY in found) == ((electrons + multiplicity) % 2 == 0 and not too_many)
 
 
 @given(st.integers(0, 6))
@@ -116,4 +146,4 @@ def test_a_bad_key_is_not_reported_twice() -> None:
 
 
 def test_every_check_has_its_own_line_in_the_table() -> None:
-    assert len({check.__name__ for check in CHECKS}) == len(CHECKS) == 9
+    assert len({check.__name__ for check in CHECKS}) == len(CHECKS) == 10

@@ -3,6 +3,7 @@
 from io import StringIO
 
 import numpy as np
+import pytest
 from ase import Atoms
 from ase.io import write
 from hypothesis import given
@@ -64,6 +65,61 @@ def test_bad_atom_line_is_named() -> None:
     assert "line 4: 'H 0 zero 1'" in problems(found)[Kind.UNREADABLE]
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("H 0 0 1", "line 4: 'H 0 0 1' has 4 fields, but 7 are expected"),
+        ("H 0 0 1 0 x 0", "line 4: 'H 0 0 1 0 x 0' has 'x' in field 6, where forces1 is expected"),
+    ],
+)
+def test_bad_row_of_a_frame_with_properties_is_named(row: str, said: str) -> None:
+    comment = "Properties=species:S:1:pos:R:3:forces:R:3"
+    found = problems(examiner().examine(frame(comment, ("H 0 0 0 0 0 0", row))))
+    text = found[Kind.UNREADABLE]
+    assert text.startswith("a.xyz, frame 1 (line 1): ")
+    assert said in text
+    assert f"({comment})" in text
+
+
+@pytest.mark.parametrize(
+    ("comment", "said"),
+    [
+        ('name="x charge=-1 multiplicity=2', 'lacks a closing "'),
+        ("5'-AMP charge=-1", "lacks a closing '"),
+        ("a={x charge=-1", "lacks a closing }"),
+        ("a={x {y} charge=-1", "has 2 { but 1 }"),
+        ("x] charge=-1", "has 0 [ but 1 ]"),
+        ("dir=C:\\data\\ charge=-1", "backslash"),
+    ],
+)
+def test_a_comment_that_hides_the_charge(comment: str, said: str) -> None:
+    found = problems(examiner().examine(frame(comment)))
+    assert list(found) == [Kind.UNREADABLE]
+    assert said in found[Kind.UNREADABLE]
+    assert "for instance name=" in found[Kind.UNREADABLE]
+
+
+@pytest.mark.parametrize("comment", ["5'-AMP, conformer 3", "O5' to C3'-endo {", "water"])
+def test_mere_words_hide_nothing(comment: str) -> None:
+    found = examiner().examine(frame(comment))
+    assert isinstance(found, Plan), problems(found)
+
+
+@pytest.mark.parametrize(
+    "comment",
+    ["s=[[1,0],[0,1]]", 'a="\\"" b="\'{"', "smiles=C[N+](C)C", "c=C:\\data\\x", '"5\'-AMP"'],
+)
+def test_a_balanced_comment_keeps_its_charge(comment: str) -> None:
+    found = examiner().examine(frame(f"{comment} charge=2 multiplicity=3"))
+    assert isinstance(found, Plan), problems(found)
+    assert (found.fragment.charge, found.fragment.multiplicity) == (2, 3)
+
+
+@pytest.mark.parametrize("comment", ["0 1", "units=bohr", "name=a name=b", "e=1,charge=-2"])
+def test_what_would_be_passed_over_is_refused_once(comment: str) -> None:
+    assert len(problems(examiner().examine(frame(comment)))) == 1
+
+
 def test_no_level_for_the_size() -> None:
     atoms = tuple(f"He 0 0 {i}" for i in range(61))
     found = examiner().examine(frame("class=ion", atoms))
@@ -91,6 +147,18 @@ def test_real_engines_refuse_what_they_cannot_do() -> None:
     found = examiner(refusal).examine(frame("charge=0", ("I 0 0 0", "I 0 0 2.7")))
     assert "pyscf" in problems(found)[Kind.ENGINE]
     assert isinstance(examiner(refusal).examine(frame()), Plan)
+
+
+@given(
+    st.integers(-3, 3),
+    st.sampled_from(["{}", "x {}", 'n="a b" {}', "n={{a b}} {}", "n='{{' {}", 'n="x {}', "'{} "]),
+    st.sampled_from([" ", "  ", ",", ", ", ";", ":"]),
+)
+def test_a_charge_in_the_comment_is_read_or_refused(charge: int, frame_of: str, gap: str) -> None:
+    """Whatever surrounds it: a charge that is written is never taken for another."""
+    said = f"e=1{gap}charge={charge}{gap}multiplicity={1 + charge % 2}"
+    found = examiner().examine(frame(frame_of.format(said)))
+    assert isinstance(found, Rejected) or found.fragment.charge == charge
 
 
 numbers = st.lists(st.integers(1, 17), min_size=1, max_size=6)
@@ -142,6 +210,7 @@ MALFORMED = (
     *("charge=1", "spin=F", "charge='", "_JSON", 'a="_JSON ["', "=", "\\", "{", "pbc=T", "pbc=9"),
     *("Properties=5", "Properties=pos:R:3", "Properties=species:S:1:pos:R:2", 'Lattice="1 2"'),
     *("Properties=species:S:1:pos:R:3:tags:I:1", "Properties=Z:I:1:pos:R:3", "tags=1", "stress=1"),
+    *("0", "1", "units=nm", "units", "a={b", "]", "name=a", "name=b", "x,charge=1", "\\ "),
     *("Properties=species:S:1:pos:R:3:move_mask:L:1", "magmom=x", "class="),
 )
 

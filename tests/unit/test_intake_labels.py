@@ -51,6 +51,68 @@ def test_the_same_key_twice() -> None:
     assert labels.charge(read('charge=1 note="charge=0 before"')) == 1
 
 
+@pytest.mark.parametrize("key", ["class", "tags", "name", "multiplicity", "Charge"])
+def test_a_key_with_two_values(key: str) -> None:
+    values = ("1", "2") if key in ("multiplicity", "Charge") else ("a", "b")
+    ask = getattr(labels, {"class": "fragment_class"}.get(key, key.lower()))
+    first, second = values
+    assert f"twice: {first!r} and {second!r}" in what(ask(read(f"{key}={first} {key}={second}")))
+    assert not isinstance(ask(read(f"{key}={first} x=1 {key}={first}")), Flaw)
+    assert not isinstance(ask(read(f'{key}={first} note="x {key}={second}"')), Flaw)
+
+
+def test_tags_in_two_spellings() -> None:
+    assert "disagree" in what(labels.tags(read("tags=a Tags=b")))
+
+
+@pytest.mark.parametrize("comment", ["0 1", " -1  2 ", "0,1", "42", "+1 2"])
+def test_bare_numbers_are_no_charge_of_zero(comment: str) -> None:
+    assert "charge=... multiplicity=..." in what(labels.charge(read(comment)))
+
+
+@pytest.mark.parametrize("comment", ["water 42", "1 2 3", "-76.4", "name=42", "step 7"])
+def test_other_numbers_are_a_comment(comment: str) -> None:
+    assert labels.charge(read(comment)) is None
+
+
+@pytest.mark.parametrize("key", ["units", "Unit", "length_unit", "pos_unit", "positions-units"])
+def test_coordinates_in_other_units(key: str) -> None:
+    for value in ("bohr", "au", "nm", '"A eV"', "1"):
+        found = what(labels.unit(read(f"{key}={value}")))
+        assert f"{key}=" in found
+        assert "Convert" in found
+    for value in ("A", "angstrom", "Angstrom", "\u00c5", "\u212b", "A\u030a", "[A]"):
+        assert labels.unit(read(f"{key}={value}")) is None
+
+
+def test_unit_given_twice_bare_or_of_something_else() -> None:
+    assert what(labels.unit(read("units=bohr units=A")))
+    assert what(labels.unit(read("units bohr")))
+    assert labels.unit(read('energy_unit=eV unit_cell=1 note="units=bohr"')) is None
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        *("energy=-1.5,charge=-1", "charge:-1", "(charge=-1)", "{charge=-1}", '"charge=-1"'),
+        *('{"charge": -1, "x": 2}', 'a" charge=-1 "b', "name=x;Spin=2", "x=1|units=bohr"),
+    ],
+)
+def test_a_key_inside_another_word(comment: str) -> None:
+    assert "is not read" in what(labels.hidden_key(read(comment)))
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        *('note="charge=0 before"', "note = 'spin: 1'", "core-charge=1", "charge = -1, spin=2"),
+        *("Properties=species:S:1:pos:R:3", "a charge: 1", "charge", "supercharge:2"),
+    ],
+)
+def test_what_hides_no_key(comment: str) -> None:
+    assert labels.hidden_key(read(comment)) is None
+
+
 @pytest.mark.parametrize("value", ["1.5", "nan", "inf", "one", "F", '"0 1"', "1e400", "T"])
 def test_charge_must_be_a_whole_number(value: str) -> None:
     assert what(labels.charge(read(f"charge={value}")))
@@ -103,4 +165,5 @@ def test_class_and_tags() -> None:
     assert labels.tags(read('tags="s22 demo,s22"')) == ("s22", "demo")
     assert labels.tags(read('tags="_JSON [\\"a\\", \\"b\\"]"')) == ("a", "b")
     assert what(labels.tags(read("tags=007")))
+    assert "ASCII letter" in what(labels.tags(read("tags=\u00e4 \u6c34")))
     assert what(labels.tags(read('tags="a 7"')))
