@@ -7,7 +7,7 @@ from qfarm.errors import StoreError
 from qfarm.store import mongod
 from qfarm.store.mongod import command_line, explain, find_mongod
 
-HERE = Path("/farm/mongo")
+HERE = Path("/data/mongo")
 
 
 def explained(output: str) -> StoreError:
@@ -30,12 +30,12 @@ def explained(output: str) -> StoreError:
         ("mongod: error while loading shared libraries: libx.so.1: no", "libx.so.1", "libx.so.1"),
         ("mongod: /lib/libc.so.6: version `GLIBC_2.34' not found", "too old", "mongo.mongod"),
         ('"errmsg":"Address already in use"', "port 30000", "mongo.port"),
-        ("DBPathInUse: Unable to lock the lock file", "/farm/mongo/data", "Stop it"),
+        ("DBPathInUse: Unable to lock the lock file", "/data/mongo/data", "Stop it"),
         ("No space left on device", "full", "Free some space"),
         ("Wrong mongod version", "another version", "mongo.mongod"),
         ('"reason":"13: Permission denied"', "may not write", "chown"),
-        ("first\nlast words", "last words", "/farm/mongo/mongod.log"),
-        ("", "printed nothing", "/farm/mongo/mongod.log"),
+        ("first\nlast words", "last words", "/data/mongo/mongod.log"),
+        ("", "printed nothing", "/data/mongo/mongod.log"),
     ],
 )
 def test_failure_is_explained(output: str, what: str, remedy: str) -> None:
