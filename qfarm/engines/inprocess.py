@@ -6,17 +6,40 @@ temporary name and renamed, so that a killed child leaves nothing that could pas
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
-from qfarm.engines.base import Exit, Job
+from qfarm.engines.base import Exit, Job, PythonCall
 from qfarm_schemas.attempt import Failure, FailureKind
 from qfarm_schemas.result import Result
 
 JOB: Final = "job.json"
 RESULT: Final = "result.json"
 FAILURE: Final = "failure.json"
+
+STREAMS: Final = ("stdout.txt", "stderr.txt")
+
+TAIL_LINES: Final = 20
+"""Lines of output that go into the evidence of a failure."""
+
+
+class LibraryEngine:
+    """What engines that are Python libraries share; `module` computes, by its function ``main``."""
+
+    module: ClassVar[str]
+
+    def write(self, job: Job) -> Mapping[str, str]:
+        """Input files: the job itself."""
+        return write(job)
+
+    def run(self, job: Job) -> PythonCall:
+        """What to run in the folder that holds the input."""
+        return PythonCall(self.module)
+
+    def parse(self, job: Job, files: Mapping[str, str], ended: Exit) -> Result | Failure:
+        """Read what the child left; never raises."""
+        return parse(files, ended)
 
 
 def write(job: Job) -> dict[str, str]:
@@ -76,9 +99,11 @@ def _bad_output(cause: str, files: Mapping[str, str], ended: Exit) -> Failure:
     )
 
 
-def _evidence(files: Mapping[str, str], ended: Exit) -> dict[str, str | int]:
-    tails = {name: "\n".join(files.get(name, "").splitlines()[-20:]) for name in _STREAMS}
-    return {"exit code": ended.code, **{name: tail for name, tail in tails.items() if tail}}
+def tails(files: Mapping[str, str]) -> dict[str, JsonValue]:
+    """Last lines of the output streams, those that hold any."""
+    ends = {name: "\n".join(files.get(name, "").splitlines()[-TAIL_LINES:]) for name in STREAMS}
+    return {name: text for name, text in ends.items() if text.strip()}
 
 
-_STREAMS: Final = ("stdout.txt", "stderr.txt")
+def _evidence(files: Mapping[str, str], ended: Exit) -> dict[str, JsonValue]:
+    return {"exit code": ended.code, **tails(files)}

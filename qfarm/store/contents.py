@@ -98,12 +98,5 @@ def _intact(kind: type[_Content], identity: str, document: Document | None) -> _
 
 
 def _labelled(fragment: Fragment, entry: Entry) -> Fragment:
-    return Fragment(
-        numbers=fragment.numbers,
-        positions=fragment.positions,
-        charge=fragment.charge,
-        multiplicity=fragment.multiplicity,
-        fragment_class=entry.fragment_class,
-        tags=entry.tags,
-        source=entry.source,
-    )
+    labels = {name: getattr(entry, name) for name in ("fragment_class", "tags", "source")}
+    return fragment.model_copy(update=labels)

@@ -1,7 +1,6 @@
 """What a store promises. The line above it, and every test of it, knows only this."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -303,7 +302,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close the connections."""
-
-
-OpenStore = Callable[[], AbstractContextManager[Store]]
-"""How a process that needs a store of its own gets one."""

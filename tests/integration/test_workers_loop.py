@@ -21,7 +21,6 @@ from qfarm.store.protocol import Claim, Selection, StageState, Store, View
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Outcome, Success
 from qfarm_schemas.config import LeaseConfig, Partition, Policy, Stage
-from qfarm_schemas.fragment import Fragment
 from qfarm_workers import log
 from qfarm_workers.attempt import Bench
 from qfarm_workers.identity import gone, this_process
@@ -52,7 +51,6 @@ class Farm:
         self._fragments += 1
         moved = build.WATER.positions + float(self._fragments)
         fragment = build.WATER.model_copy(update={"positions": moved})
-        fragment = Fragment(**{name: getattr(fragment, name) for name in Fragment.model_fields})
         self.store.add([Plan(workflow_key(fragment, stages), fragment, stages)])
         return fragment.id
 

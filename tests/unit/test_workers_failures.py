@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qfarm.engines import inprocess
 from qfarm.engines.base import Command, PythonCall
 from qfarm_schemas.attempt import Budget, Failure, FailureKind
 from qfarm_workers import failures, supervisor
@@ -125,6 +126,6 @@ def test_lost_and_interrupted_cost_no_chemistry(make: Any, kind: FailureKind) ->
 
 def test_tails_are_short_and_not_empty() -> None:
     files = {"stdout.txt": "\n".join(map(str, range(100))), "stderr.txt": " \n", "other": "x"}
-    tails = failures.tails(files)
+    tails = inprocess.tails(files)
     assert list(tails) == ["stdout.txt"]
     assert tails["stdout.txt"] == "\n".join(map(str, range(80, 100)))

@@ -10,15 +10,13 @@ from typing import Final
 from pydantic import JsonValue
 
 from qfarm.engines.base import PythonCall
+from qfarm.engines.inprocess import STREAMS, TAIL_LINES, tails
 from qfarm_schemas.attempt import Failure, FailureKind
 from qfarm_workers import supervisor
 from qfarm_workers.process import Ended, Limits, Stopped
 
-TAIL_LINES: Final = 20
-
 Evidence = dict[str, JsonValue]
 
-_STREAMS: Final = ("stdout.txt", "stderr.txt")
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE: Final = tuple(os.strerror(number) for number in _FULL)
 _VAGUE: Final = frozenset({FailureKind.CRASHED, FailureKind.BAD_OUTPUT})
@@ -46,7 +44,7 @@ def refined(failure: Failure, ended: Ended, files: Mapping[str, str]) -> Failure
     """What an engine called a crash or bad output, with what the worker knows besides."""
     if failure.kind not in _VAGUE:
         return failure
-    if any(mark in files.get(name, "") for mark in _NO_SPACE for name in _STREAMS):
+    if any(mark in files.get(name, "") for mark in _NO_SPACE for name in STREAMS):
         return _scratch_full(failure.cause, failure.evidence | tails(files))
     if ended.code is None or ended.code >= 0:
         return failure
@@ -94,12 +92,6 @@ def interrupted(host: str, pid: int) -> Failure:
         evidence={"host": host, "pid": pid},
         remedy="Start `qfarm run` again.",
     )
-
-
-def tails(files: Mapping[str, str]) -> Evidence:
-    """Last lines of the output streams, those that hold any."""
-    ends = {name: "\n".join(files.get(name, "").splitlines()[-TAIL_LINES:]) for name in _STREAMS}
-    return {name: text for name, text in ends.items() if text.strip()}
 
 
 def _missing(trace: str) -> Failure:

@@ -8,18 +8,16 @@ A dozen atoms fit into 400 MB, 30 into 700 MB (`intermediate`) or 1500 MB (`tigh
 `memory_mb` is used but not needed. The ADR on the basis sets has the table.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from qfarm.engines import inprocess, refusals
-from qfarm.engines.base import Exit, Job, PythonCall
+from qfarm.engines import refusals
+from qfarm.engines.inprocess import LibraryEngine
 from qfarm.engines.pyscf.basis import HEAVIEST, TABLE
 from qfarm.ladder import Aid, Ladder
-from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import TaskKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion, LevelOfTheory
-from qfarm_schemas.result import Result
 
 LADDER: Final = Ladder(
     scf=(
@@ -35,10 +33,11 @@ GRID_LEVELS: Final = range(3, 10)
 """PySCF grid levels a level of theory may ask for; below 3 the grid noise spoils the forces."""
 
 
-class PyscfEngine:
+class PyscfEngine(LibraryEngine):
     """PBE0 (+ MBD@rsSCS) single points by PySCF in a child process."""
 
     name = "pyscf"
+    module = "qfarm.engines.pyscf.compute"
     ladder = LADDER
 
     def basis_set(self, level: LevelOfTheory) -> str | None:
@@ -52,18 +51,6 @@ class PyscfEngine:
         of_fragment = (check(fragment) for check in _FRAGMENT_CHECKS)
         reasons = (_task(task), *of_level, *of_fragment)
         return next((reason for reason in reasons if reason), None)
-
-    def write(self, job: Job) -> Mapping[str, str]:
-        """Input files: the job itself."""
-        return inprocess.write(job)
-
-    def run(self, job: Job) -> PythonCall:
-        """What to run in the folder that holds the input."""
-        return PythonCall("qfarm.engines.pyscf.compute")
-
-    def parse(self, job: Job, files: Mapping[str, str], ended: Exit) -> Result | Failure:
-        """Read what the child left; never raises."""
-        return inprocess.parse(files, ended)
 
 
 def _task(task: TaskKind) -> str | None:

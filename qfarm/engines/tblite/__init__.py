@@ -6,17 +6,15 @@ the charges and measures the four quantities of the verdict (their formulas stan
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final
 
-from qfarm.engines import inprocess, refusals
-from qfarm.engines.base import Exit, Job, PythonCall
+from qfarm.engines import refusals
+from qfarm.engines.inprocess import LibraryEngine
 from qfarm.engines.tblite.settings import LADDER, TEMPERATURE, TEMPERATURE_OPTION
-from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import TaskKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
-from qfarm_schemas.result import Result
 
 METHODS: Final = ("GFN2-xTB", "GFN1-xTB")
 """Hamiltonians; J. Chem. Theory Comput. 15, 1652 (2019) and 13, 1989 (2017)."""
@@ -25,10 +23,11 @@ HEAVIEST: Final = 86
 """Radon: the last element with GFN parameters."""
 
 
-class TbliteEngine:
+class TbliteEngine(LibraryEngine):
     """GFN-xTB by tblite in a child process."""
 
     name = "tblite"
+    module = "qfarm.engines.tblite.compute"
     ladder = LADDER
 
     def basis_set(self, level: LevelOfTheory) -> None:
@@ -39,18 +38,6 @@ class TbliteEngine:
         of_level = (check(level) for check in _LEVEL_CHECKS)
         of_fragment = (check(fragment) for check in _FRAGMENT_CHECKS)
         return next((reason for reason in (*of_level, *of_fragment) if reason), None)
-
-    def write(self, job: Job) -> Mapping[str, str]:
-        """Input files: the job itself."""
-        return inprocess.write(job)
-
-    def run(self, job: Job) -> PythonCall:
-        """What to run in the folder that holds the input."""
-        return PythonCall("qfarm.engines.tblite.compute")
-
-    def parse(self, job: Job, files: Mapping[str, str], ended: Exit) -> Result | Failure:
-        """Read what the child left; never raises."""
-        return inprocess.parse(files, ended)
 
 
 def _method(level: LevelOfTheory) -> str | None:
