@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import tomllib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -31,6 +32,7 @@ from qfarm.engines import TABLE
 from qfarm.environment import PREFIX, refuse_unknown, with_variable
 from qfarm.errors import ConfigError, NotFoundError, StoreError
 from qfarm_schemas.config import FarmConfig, Protocol
+from qfarm_schemas.elements import NUMBERS
 
 FILE = "qfarm.toml"
 LAUNCHPAD = "my_launchpad.yaml"
@@ -250,9 +252,24 @@ def _config(values: dict[str, Any], path: Path) -> FarmConfig:
         raise _not_json(str(error)) from None
     except ValidationError as error:
         label = partial(with_variable, environment=os.environ)
-        faults = [label(detail, _fault(detail)) for detail in _causes(error)]
+        faults = [label(detail["loc"], _fault(detail)) for detail in _causes(error)]
         raise _wrong(str(path), faults) from None
-    return FarmConfig.model_validate(settings.model_dump())
+    config = FarmConfig.model_validate(settings.model_dump())
+    unknown = list(_unknown_engines(config))
+    if unknown:
+        raise _wrong(str(path), unknown)
+    return config
+
+
+def _unknown_engines(config: FarmConfig) -> Iterator[str]:
+    """Tables of engines that there are not, which nothing would ever read."""
+    places: dict[tuple[int | str, ...], Collection[str]] = {("engines",): config.engines}
+    places |= {("partitions", i, "engines"): p.engines for i, p in enumerate(config.partitions)}
+    known = ", ".join(sorted(TABLE))
+    for place, names in places.items():
+        for name in (name for name in names if name not in TABLE):
+            fault = f"{_field((*place, name))}: no engine {name!r} (engines: {known})"
+            yield with_variable((*place, name), fault, os.environ)
 
 
 def _not_json(said: str) -> ConfigError:
@@ -331,7 +348,10 @@ def _protocol_faults(protocol: Protocol, farm: Farm | None) -> list[str]:
             faults.append(f"stages[{i}].partition: the farm has no partition {stage.partition!r}")
         for j, rule in enumerate(stage.levels):
             where = f"stages[{i}].levels[{j}]"
-            if rule.level.engine not in TABLE:
+            unknown = sorted(set(rule.elements) - NUMBERS.keys())
+            if unknown:
+                faults.append(f"{where}.elements: no symbols of elements: {', '.join(unknown)}")
+            if rule.level is not None and rule.level.engine not in TABLE:
                 known = ", ".join(sorted(TABLE))
                 faults.append(
                     f"{where}.level.engine: no engine {rule.level.engine!r} (engines: {known})"

@@ -8,11 +8,16 @@ attempt at the level's basis tier may go on at a smaller one (`Policy.basis_abov
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final
 
-from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Rung, Success
+from qfarm_schemas.attempt import Attempt, Failure, Rung, Success
 from qfarm_schemas.config import Stage
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import BasisTier, LevelOfTheory
+
+_SIDES: Final = ("scf", "geometry", "overlap", "memory")
+"""Names of the tuples of `Ladder`, and of the fields of `Rung` that stand on them."""
 
 LARGE: Final = 350
 """Atoms above which the basis may fall back; QCell runs larger fragments at `intermediate`."""
@@ -22,18 +27,33 @@ Scalar = bool | int | float | str
 
 @dataclass(frozen=True)
 class Aid:
-    """A named set of convergence settings."""
+    """A named set of settings; `deviation` says what a record made with them departs in."""
 
     name: str
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    deviation: str = ""
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Convergence aids of one engine, mildest first."""
+    """Aids of one engine, mildest first.
+
+    Attributes
+    ----------
+    scf : tuple of Aid
+        Against an SCF that does not converge.
+    geometry : tuple of Aid
+        Against an optimisation that does not converge.
+    overlap : tuple of Aid
+        Against an ill-conditioned overlap matrix.
+    memory : tuple of Aid
+        Against a lack of memory; climbed only by attempts of more than one MPI rank.
+    """
 
     scf: tuple[Aid, ...] = ()
     geometry: tuple[Aid, ...] = ()
+    overlap: tuple[Aid, ...] = ()
+    memory: tuple[Aid, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,19 +83,45 @@ _SCF: Final = frozenset(
         FailureKind.SCF_NOT_CONVERGED,
         FailureKind.THRESHOLD_MISSED,
         FailureKind.UNSTABLE_SOLUTION,
+        FailureKind.START_UP,
     }
 )
-_GEOMETRY: Final = frozenset({FailureKind.GEOMETRY_NOT_CONVERGED})
+_CLIMB: Final[Mapping[FailureKind, str]] = MappingProxyType(
+    dict.fromkeys(_SCF, "scf")
+    | {
+        FailureKind.GEOMETRY_NOT_CONVERGED: "geometry",
+        FailureKind.ILL_CONDITIONED: "overlap",
+        FailureKind.OUT_OF_MEMORY: "memory",
+    }
+)
+"""Which of a ladder's tuples a failure climbs."""
+
 _HOPELESS: Final = frozenset(
     {FailureKind.BAD_GEOMETRY, FailureKind.NO_GAP, FailureKind.METHOD_FAILED}
 )
 _TOO_LARGE: Final = frozenset({FailureKind.OUT_OF_MEMORY, FailureKind.TIME_LIMIT})
+_BASIS_FAILED: Final = (_SCF - {FailureKind.START_UP}) | _TOO_LARGE | {FailureKind.ILL_CONDITIONED}
+
+RESUMABLE: Final = frozenset(
+    {
+        FailureKind.SCF_NOT_CONVERGED,
+        FailureKind.THRESHOLD_MISSED,
+        FailureKind.START_UP,
+        FailureKind.GEOMETRY_NOT_CONVERGED,
+        FailureKind.TIME_LIMIT,
+        FailureKind.WALLTIME,
+        FailureKind.INTERRUPTED,
+    }
+)
+"""Failures after which the density or geometry reached is worth going on from."""
 
 
 @dataclass(frozen=True)
 class _Position:
     scf: int = 0
     geometry: int = 0
+    overlap: int = 0
+    memory: int = 0
     basis: BasisTier | None = None
 
 
@@ -119,6 +165,29 @@ def settings(aids: tuple[Aid, ...], name: str) -> Mapping[str, Scalar]:
     return next((aid.settings for aid in aids if aid.name == name), {})
 
 
+def deviations(level: LevelOfTheory, rung: Rung, ladder: Ladder) -> tuple[str, ...]:
+    """Departures from the protocol that a record made on `rung` must state.
+
+    Parameters
+    ----------
+    level : LevelOfTheory
+        As planned.
+    rung : Rung
+        Where the accepted attempt stood.
+    ladder : Ladder
+        The engine's.
+    """
+    fell = rung.basis is not None and rung.basis is not level.basis
+    basis = f"basis {rung.basis} instead of {level.basis} (rung fallback above {LARGE} atoms)"
+    aids = (aid for side in _SIDES for aid in getattr(ladder, side) if aid.name == _at(rung, side))
+    return ((basis,) if fell else ()) + tuple(aid.deviation for aid in aids if aid.deviation)
+
+
+def _at(rung: Rung, side: str) -> str:
+    name: str = getattr(rung, side)
+    return name
+
+
 def _failures(history: Iterable[Attempt]) -> list[Failure]:
     return [attempt.outcome for attempt in history if isinstance(attempt.outcome, Failure)]
 
@@ -128,18 +197,25 @@ def _advance(
 ) -> _Position | GiveUp:
     if failure.kind in _HOPELESS:
         return GiveUp(failure.cause, failure.remedy)
-    if failure.kind in _SCF | _TOO_LARGE and _may_fall_back(position, stage, n_atoms):
-        return replace(position, scf=0, basis=stage.policy.basis_above_350)
-    if failure.kind in _TOO_LARGE:  # the same limit would stop the same work again
-        return GiveUp(failure.cause, failure.remedy)
-    if failure.kind in _SCF:
-        climbed = replace(position, scf=position.scf + 1)
-        return climbed if climbed.scf < len(ladder.scf) else _exhausted(ladder.scf, failure)
-    if failure.kind in _GEOMETRY:
-        climbed = replace(position, geometry=position.geometry + 1)
-        at_end = climbed.geometry >= len(ladder.geometry)
-        return _exhausted(ladder.geometry, failure) if at_end else climbed
-    return position
+    if failure.kind in _BASIS_FAILED and _may_fall_back(position, stage, n_atoms):
+        return _Position(geometry=position.geometry, basis=stage.policy.basis_above_350)
+    if failure.kind in _TOO_LARGE and not _has_ranks_to_spare(failure):
+        return GiveUp(failure.cause, failure.remedy)  # the same limit would stop it again
+    if failure.kind not in _CLIMB:
+        return position
+    return _climb(position, _CLIMB[failure.kind], failure, ladder)
+
+
+def _climb(position: _Position, side: str, failure: Failure, ladder: Ladder) -> _Position | GiveUp:
+    aids: tuple[Aid, ...] = getattr(ladder, side)
+    step = getattr(position, side) + 1
+    return replace(position, **{side: step}) if step < len(aids) else _exhausted(aids, failure)
+
+
+def _has_ranks_to_spare(failure: Failure) -> bool:
+    """Whether fewer MPI ranks, each with its own arrays, can do with the memory."""
+    ranks = failure.evidence.get("ranks")
+    return failure.kind is FailureKind.OUT_OF_MEMORY and isinstance(ranks, int) and ranks > 1
 
 
 def _may_fall_back(position: _Position, stage: Stage, n_atoms: int) -> bool:
@@ -169,6 +245,9 @@ def _over_budget(failures: Sequence[Failure], stage: Stage) -> GiveUp | None:
 
 
 def _rung(position: _Position, ladder: Ladder) -> Rung:
-    scf = ladder.scf[position.scf].name if ladder.scf else ""
-    geometry = ladder.geometry[position.geometry].name if ladder.geometry else ""
-    return Rung(scf=scf, geometry=geometry, basis=position.basis)
+    names = {side: _name(getattr(ladder, side), getattr(position, side)) for side in _SIDES}
+    return Rung(**names, basis=position.basis)
+
+
+def _name(aids: tuple[Aid, ...], step: int) -> str:
+    return aids[step].name if aids else ""

@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 from qfarm_schemas.base import canonical_json, digest
 from qfarm_schemas.config import LevelRule, Protocol, Stage, StageSettings, StageTemplate
+from qfarm_schemas.elements import symbols
 from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import LevelOfTheory
 
 
 class Plan(NamedTuple):
@@ -16,17 +18,20 @@ class Plan(NamedTuple):
 
 
 class NoLevel(NamedTuple):
-    """No rule of stage `stage` covers the fragment."""
+    """No rule of stage `stage` covers the fragment; without a stage, every one skips it."""
 
     stage: str
     fragment_class: str
     n_atoms: int
+    elements: tuple[str, ...]
 
     def __str__(self) -> str:
-        return (
-            f"no level of theory for class {self.fragment_class!r} with {self.n_atoms} atoms "
-            f"in stage {self.stage!r} of the protocol"
+        of = (
+            f"class {self.fragment_class!r} with {self.n_atoms} atoms of {', '.join(self.elements)}"
         )
+        if not self.stage:
+            return f"every stage of the protocol leaves out {of}"
+        return f"no level of theory for {of} in stage {self.stage!r} of the protocol"
 
 
 def plan(fragment: Fragment, protocol: Protocol) -> Plan | NoLevel:
@@ -37,12 +42,16 @@ def plan(fragment: Fragment, protocol: Protocol) -> Plan | NoLevel:
     Plan or NoLevel
         NoLevel when a stage has no rule for the fragment's class and size.
     """
+    elements = symbols(fragment)
     stages: list[Stage] = []
     for template in protocol.stages:
-        rule = _rule_for(fragment, template)
+        rule = _rule_for(fragment, elements, template)
         if rule is None:
-            return NoLevel(template.name, fragment.fragment_class, fragment.n_atoms)
-        stages.append(_stage(template, rule))
+            return _no_level(template.name, fragment, elements)
+        if rule.level is not None:
+            stages.append(_stage(template, rule.level))
+    if not stages:
+        return _no_level("", fragment, elements)
     return Plan(workflow_key(fragment, tuple(stages)), fragment, tuple(stages))
 
 
@@ -66,13 +75,17 @@ def _science(stage: Stage) -> list[str | float]:
     return [stage.name, stage.task.value, stage.level.id, optimisation]
 
 
-def _rule_for(fragment: Fragment, template: StageTemplate) -> LevelRule | None:
-    matching = (
-        rule for rule in template.levels if rule.matches(fragment.fragment_class, fragment.n_atoms)
-    )
-    return next(matching, None)
+def _rule_for(
+    fragment: Fragment, elements: frozenset[str], template: StageTemplate
+) -> LevelRule | None:
+    named, n_atoms = fragment.fragment_class, fragment.n_atoms
+    return next((r for r in template.levels if r.matches(named, n_atoms, elements)), None)
 
 
-def _stage(template: StageTemplate, rule: LevelRule) -> Stage:
+def _no_level(stage: str, fragment: Fragment, elements: frozenset[str]) -> NoLevel:
+    return NoLevel(stage, fragment.fragment_class, fragment.n_atoms, tuple(sorted(elements)))
+
+
+def _stage(template: StageTemplate, level: LevelOfTheory) -> Stage:
     shared = {name: getattr(template, name) for name in StageSettings.model_fields}
-    return Stage(level=rule.level, **shared)
+    return Stage(level=level, **shared)

@@ -4,15 +4,18 @@ Every check is named and carries what was required and what was found, so that a
 why a result was refused however loudly the engine said "converged".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
-from qfarm_schemas.attempt import Check, Failure, FailureKind, Outcome, Success
+from qfarm_schemas.attempt import Failure, Outcome, Success
+from qfarm_schemas.check import Check
 from qfarm_schemas.config import Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion
 from qfarm_schemas.result import Result
@@ -34,9 +37,12 @@ class Subject:
 
 
 def judge(subject: Subject) -> tuple[Check, ...]:
-    """Run every check; shape checks come first and end the list when one fails."""
-    shapes = tuple(check(subject) for check in _SHAPE_CHECKS)
-    if not all(check.passed for check in shapes):
+    """Run every check, those that the engine made first.
+
+    Shape checks follow, and end the list when one fails.
+    """
+    shapes = subject.result.checks + tuple(check(subject) for check in _SHAPE_CHECKS)
+    if not all(check.passed for check in shapes[-len(_SHAPE_CHECKS) :]):
         return shapes
     with np.errstate(over="ignore"):  # garbage like 1e300 overflows to inf, which fails a check
         applicable = [check(subject) for check in _CHECKS]
@@ -48,8 +54,7 @@ def outcome(checks: tuple[Check, ...]) -> Outcome:
     missed = [check for check in checks if not check.passed]
     if not missed:
         return Success()
-    first = missed[0]
-    kind, remedy = _MEANING.get(first.name, _THRESHOLD)
+    kind, remedy = _meaning(missed[0])
     found = "; ".join(f"{c.name}: required {c.required}, found {c.found}" for c in missed)
     return Failure(
         kind=kind,
@@ -57,6 +62,34 @@ def outcome(checks: tuple[Check, ...]) -> Outcome:
         evidence={c.name: c.found for c in missed},
         remedy=remedy,
     )
+
+
+def refused(checks: tuple[Check, ...], evidence: Mapping[str, JsonValue] | None = None) -> Failure:
+    """Give the Failure of an output that lacks numbers, from the checks that could be made.
+
+    Parameters
+    ----------
+    checks : tuple of Check
+        In order; the first one missed says what kind of failure it is.
+    evidence : mapping or None
+        What else a user wants to see, for instance the last lines of the output.
+
+    Raises
+    ------
+    ValueError
+        Every check passed: then nothing is missing.
+    """
+    failure = outcome(checks)
+    if isinstance(failure, Success):
+        raise ValueError("every check passed, so nothing can be refused")
+    seen = failure.evidence | dict(evidence or {})
+    return failure.model_copy(update={"evidence": seen, "checks": checks})
+
+
+def _meaning(check: Check) -> tuple[FailureKind, str]:
+    if check.kind is not None:
+        return check.kind, check.remedy
+    return _MEANING.get(check.name, _THRESHOLD)
 
 
 def closest_distance(positions: NDArray[np.float64]) -> float:
@@ -110,8 +143,9 @@ def _numbers(result: Result) -> dict[str, NDArray[np.float64]]:
 def _thresholds(subject: Subject) -> tuple[Check, ...]:
     limits, reached = subject.stage.level.thresholds, subject.result.convergence
     return tuple(
-        _threshold(label, getattr(limits, name), getattr(reached, name), unit)
+        _threshold(label, limit, getattr(reached, name), unit)
         for name, label, unit in _THRESHOLDS
+        if (limit := getattr(limits, name)) is not None
     )
 
 

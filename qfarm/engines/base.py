@@ -15,9 +15,71 @@ from qfarm.ladder import Ladder, Scalar
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.base import Model
 from qfarm_schemas.config import Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Result
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameter files that a calculation needs, below the folder that the site keeps for them.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Paths below the folder, for instance ``tight/08_O_default``.
+    linked : str
+        Name in the scratch folder of a link to the whole folder; empty: the files' text is given
+        to `Engine.write` instead.
+    """
+
+    names: tuple[str, ...] = ()
+    linked: str = ""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """What a stopped or failed attempt leaves for the next.
+
+    Attributes
+    ----------
+    texts : tuple of str
+        Names of small text files, given to `Engine.write` in `Job.restart`.
+    files : tuple of str
+        Glob patterns of files, put into the next scratch folder as they are; `Job.restart` has
+        their names with empty texts.
+    """
+
+    texts: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+class Site(Model):
+    """What the place of execution gives an engine that qfarm does not bring.
+
+    Attributes
+    ----------
+    command : tuple of str
+        Launch line, placeholders as in `EngineConfig`; empty: the engine's usual executable.
+    prologue : tuple of str
+        Shell lines before it.
+    environment : dict
+        Environment variables.
+    ranks : int
+        MPI ranks.
+    texts : dict
+        Text of each file of `Parameters.names` (empty where they are linked).
+    digest : str
+        Beginning of a SHA-256 over names and contents of these files; empty where there are none.
+    """
+
+    command: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    ranks: int = 1
+    texts: dict[str, str] = Field(default_factory=dict)
+    digest: str = ""
 
 
 class Job(Model):
@@ -30,20 +92,31 @@ class Job(Model):
     stage : Stage
         Task, force criterion and limits. Its level is the one to compute: after a basis
         fallback the worker has put the fallback's level in.
-    scf, geometry : dict
+    scf, geometry, overlap, memory : dict
         Settings of the rung's aids.
     threads : int
         Threads the process may use.
     memory_mb : int
         Memory the process may use, MB.
+    site : Site
+        Launch line and parameter files.
+    restart : dict
+        What an earlier attempt at this stage and level left, by `Engine.restart`.
+    after : FailureKind or None
+        How the attempt before this one ended; None for the first.
     """
 
     fragment: Fragment
     stage: Stage
     scf: dict[str, Scalar] = Field(default_factory=dict)
     geometry: dict[str, Scalar] = Field(default_factory=dict)
+    overlap: dict[str, Scalar] = Field(default_factory=dict)
+    memory: dict[str, Scalar] = Field(default_factory=dict)
     threads: int = 1
     memory_mb: int = 4000
+    site: Site = Site()
+    restart: dict[str, str] = Field(default_factory=dict)
+    after: FailureKind | None = None
 
     @property
     def level(self) -> LevelOfTheory:
@@ -73,9 +146,31 @@ class Command:
 
 @dataclass(frozen=True)
 class Exit:
-    """How the process ended: `code` is negative for a signal, as in `subprocess`."""
+    """How the process ended.
+
+    Attributes
+    ----------
+    code : int
+        Exit code, negative for a signal, as in `subprocess`.
+    stale : tuple of str
+        Files that lay in the scratch folder before the start besides the input; a fresh folder has
+        none.
+    """
 
     code: int
+    stale: tuple[str, ...] = ()
+
+
+class NoSite:
+    """Members of engines that need nothing from the place they run at."""
+
+    command: tuple[str, ...] = ()
+    soft_stop: str | None = None
+    restart: Restart = Restart()
+
+    def parameters(self, fragment: Fragment, level: LevelOfTheory) -> Parameters:
+        """No parameter files."""
+        return Parameters()
 
 
 class Engine(Protocol):
@@ -92,6 +187,21 @@ class Engine(Protocol):
     @property
     def ladder(self) -> Ladder:
         """Convergence aids, mildest first."""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """Usual launch line of the program; empty for a library."""
+
+    @property
+    def soft_stop(self) -> str | None:
+        """Name of a file that makes the program stop in order; None where there is no such way."""
+
+    @property
+    def restart(self) -> Restart:
+        """What a stopped or failed attempt leaves for the next."""
+
+    def parameters(self, fragment: Fragment, level: LevelOfTheory) -> Parameters:
+        """Parameter files needed; only for what `refuse` does not refuse."""
 
     def basis_set(self, level: LevelOfTheory) -> str | None:
         """Name of the basis set behind the level's tier; None where the tier is the name."""

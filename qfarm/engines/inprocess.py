@@ -10,8 +10,9 @@ from typing import ClassVar, Final
 
 from pydantic import JsonValue, ValidationError
 
-from qfarm.engines.base import Exit, Job, PythonCall
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm.engines.base import Exit, Job, NoSite, PythonCall
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.result import Result
 
 JOB: Final = "job.json"
@@ -24,7 +25,7 @@ TAIL_LINES: Final = 20
 """Lines of output that go into the evidence of a failure."""
 
 
-class LibraryEngine:
+class LibraryEngine(NoSite):
     """What engines that are Python libraries share; `module` computes, by its function ``main``."""
 
     module: ClassVar[str]

@@ -1,76 +1,14 @@
 """Attempt: one try at one stage of one fragment, and how it ended."""
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, JsonValue
 
 from qfarm_schemas.base import Model
+from qfarm_schemas.check import Check
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import BasisTier
 from qfarm_schemas.result import OptimisationStep, ScfIteration
-
-
-class Budget(StrEnum):
-    """Which budget a failure is paid from; each is spent on its own."""
-
-    CHEMISTRY = "chemistry"
-    NODE = "node"
-    INFRASTRUCTURE = "infrastructure"
-
-
-class FailureKind(StrEnum):
-    """What went wrong. `budget` says who pays, the ladder says what comes next."""
-
-    SCF_NOT_CONVERGED = "scf-not-converged"
-    THRESHOLD_MISSED = "threshold-missed"
-    UNSTABLE_SOLUTION = "unstable-solution"
-    GEOMETRY_NOT_CONVERGED = "geometry-not-converged"
-    BAD_GEOMETRY = "bad-geometry"
-    NO_GAP = "no-gap"  # occupied above empty orbitals: wrong charge or multiplicity
-    METHOD_FAILED = "method-failed"  # the method itself broke down, as MBD with a negative mode
-    BAD_OUTPUT = "bad-output"  # missing, truncated or contradictory output
-    OUT_OF_MEMORY = "out-of-memory"
-    ENGINE_MISSING = "engine-missing"
-    CRASHED = "crashed"
-    SCRATCH_FULL = "scratch-full"
-    TIME_LIMIT = "time-limit"  # the stage's own limit, as OUT_OF_MEMORY: too large for it
-    WALLTIME = "walltime"  # the batch job ended
-    LOST_WORKER = "lost-worker"
-    INTERRUPTED = "interrupted"  # by the user
-
-    @property
-    def budget(self) -> Budget:
-        """The budget that pays for a retry after this failure."""
-        return _BUDGETS[self]
-
-
-_BUDGETS: dict[FailureKind, Budget] = {
-    FailureKind.SCF_NOT_CONVERGED: Budget.CHEMISTRY,
-    FailureKind.THRESHOLD_MISSED: Budget.CHEMISTRY,
-    FailureKind.UNSTABLE_SOLUTION: Budget.CHEMISTRY,
-    FailureKind.GEOMETRY_NOT_CONVERGED: Budget.CHEMISTRY,
-    FailureKind.BAD_GEOMETRY: Budget.CHEMISTRY,
-    FailureKind.NO_GAP: Budget.CHEMISTRY,
-    FailureKind.METHOD_FAILED: Budget.CHEMISTRY,
-    FailureKind.BAD_OUTPUT: Budget.NODE,
-    FailureKind.OUT_OF_MEMORY: Budget.NODE,
-    FailureKind.ENGINE_MISSING: Budget.NODE,
-    FailureKind.CRASHED: Budget.NODE,
-    FailureKind.SCRATCH_FULL: Budget.NODE,
-    FailureKind.TIME_LIMIT: Budget.NODE,
-    FailureKind.WALLTIME: Budget.INFRASTRUCTURE,
-    FailureKind.LOST_WORKER: Budget.INFRASTRUCTURE,
-    FailureKind.INTERRUPTED: Budget.INFRASTRUCTURE,
-}
-
-
-class Check(Model):
-    """One line of a verdict: what was required, what was found."""
-
-    name: str
-    required: str
-    found: str
-    passed: bool
 
 
 class Success(Model):
@@ -92,6 +30,9 @@ class Failure(Model):
         Measured values, exit status, last lines of output.
     remedy : str
         What the user can do if the ladder does not cure it.
+    checks : tuple of Check
+        What the engine required of the output, as far as it could be read; the worker moves them
+        to the attempt.
     """
 
     status: Literal["failure"] = "failure"
@@ -99,6 +40,7 @@ class Failure(Model):
     cause: str
     evidence: dict[str, JsonValue] = Field(default_factory=dict)
     remedy: str = ""
+    checks: tuple[Check, ...] = ()
 
 
 Outcome = Annotated[Success | Failure, Field(discriminator="status")]
@@ -109,14 +51,17 @@ class Rung(Model):
 
     Attributes
     ----------
-    scf, geometry : str
-        Names of the engine's SCF aid and geometry aid; empty where the engine has none.
+    scf, geometry, overlap, memory : str
+        Names of the engine's aids against a failed SCF, a failed optimisation, an ill-conditioned
+        overlap matrix and a lack of memory; empty where the engine has none.
     basis : BasisTier or None
         Basis tier in place of the level's own; only above 350 atoms.
     """
 
     scf: str = ""
     geometry: str = ""
+    overlap: str = ""
+    memory: str = ""
     basis: BasisTier | None = None
 
 

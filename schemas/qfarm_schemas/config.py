@@ -1,13 +1,14 @@
 """FarmConfig, Partition and Protocol: what the user writes, validated."""
 
+import shlex
 from enum import StrEnum
 from functools import cached_property
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from qfarm_schemas.attempt import Budget
 from qfarm_schemas.base import Model, digest, identity
+from qfarm_schemas.failure import Budget
 from qfarm_schemas.level import BasisTier, LevelOfTheory
 
 
@@ -87,17 +88,41 @@ class Stage(StageSettings):
 
 
 class LevelRule(Model):
-    """The level of theory for the fragments it matches; the first match of a stage counts."""
+    """The level of theory for the fragments it matches; the first match of a stage counts.
 
-    classes: tuple[str, ...] = Field(default=(), description="fragment classes; empty: all")
+    Attributes
+    ----------
+    classes : tuple of str
+        Fragment classes; empty: all.
+    min_atoms, max_atoms : int
+        Size, both ends included; `max_atoms` None: no upper end.
+    elements : tuple of str
+        Symbols; a fragment matches when it has no other element. Empty: all.
+    level : LevelOfTheory or None
+        What to compute.
+    skip : bool
+        In place of `level`: such fragments go without this stage.
+    """
+
+    classes: tuple[str, ...] = ()
     min_atoms: int = Field(default=1, ge=1)
     max_atoms: int | None = Field(default=None, ge=1)
-    level: LevelOfTheory
+    elements: tuple[str, ...] = ()
+    level: LevelOfTheory | None = None
+    skip: bool = False
 
-    def matches(self, fragment_class: str, n_atoms: int) -> bool:
-        """Whether a fragment of this class and size is meant."""
+    @model_validator(mode="after")
+    def _level_or_skip(self) -> Self:
+        if self.skip == (self.level is not None):
+            raise ValueError("give either a level, or skip = true")
+        return self
+
+    def matches(self, fragment_class: str, n_atoms: int, elements: frozenset[str]) -> bool:
+        """Whether a fragment of this class, size and composition is meant."""
         of_class = not self.classes or fragment_class in self.classes
-        return of_class and self.min_atoms <= n_atoms <= (self.max_atoms or n_atoms)
+        of_elements = not self.elements or elements <= set(self.elements)
+        of_size = self.min_atoms <= n_atoms <= (self.max_atoms or n_atoms)
+        return of_class and of_elements and of_size
 
 
 class StageTemplate(StageSettings):
@@ -121,6 +146,48 @@ class Protocol(Model):
         return self
 
 
+PLACEHOLDERS: Final = ("ranks", "threads", "memory_mb")
+"""What a launch line may hold in braces."""
+
+
+class EngineConfig(Model):
+    """How a program that qfarm does not bring is started, and where its parameter files lie.
+
+    Attributes
+    ----------
+    command : str or None
+        Launch line, split as a shell would, without a shell; ``{ranks}``, ``{threads}`` and
+        ``{memory_mb}`` (of one attempt) stand for numbers. None: the engine's usual executable.
+    parameters : str or None
+        Folder of the species defaults (FHI-aims) or Slater-Koster files (DFTB+); relative paths
+        start where qfarm.toml lies.
+    prologue : tuple of str
+        Shell lines before it, for instance ``module load aims``.
+    environment : dict
+        Environment variables.
+    ranks : int
+        MPI ranks of one attempt.
+    """
+
+    command: str | None = None
+    parameters: str | None = None
+    prologue: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    ranks: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _splits(self) -> Self:
+        try:
+            words = shlex.split("x" if self.command is None else self.command)
+            filled = [word.format(**dict.fromkeys(PLACEHOLDERS, 1)) for word in words]
+        except (ValueError, KeyError, IndexError, AttributeError) as error:
+            known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+            raise ValueError(f"command is no launch line ({error}); in braces: {known}") from None
+        if not filled:
+            raise ValueError("command is empty")
+        return self
+
+
 class Partition(Model):
     """Where workers run. `local` starts them on this machine.
 
@@ -136,6 +203,11 @@ class Partition(Model):
         Threads of one attempt.
     memory_mb : int
         Memory of one attempt, MB; the smaller of this and the stage's own limit counts.
+    walltime : float or None
+        Seconds after which what holds a worker (a batch job) ends. Before, the worker stops its
+        engine softly, so that the next worker goes on from there. None: no end.
+    engines : dict
+        Engine settings of this partition, each in place of the farm's own of that name.
     """
 
     name: str = Field(default="local", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
@@ -143,6 +215,8 @@ class Partition(Model):
     slots: int = Field(default=2, ge=1)
     threads: int = Field(default=1, ge=1)
     memory_mb: int = Field(default=4000, ge=100)
+    walltime: float | None = Field(default=None, gt=0)
+    engines: dict[str, EngineConfig] = Field(default_factory=dict)
 
 
 class MongoConfig(Model):
@@ -168,7 +242,7 @@ class LeaseConfig(Model):
 
 
 class FarmConfig(Model):
-    """A farm: its folder, its MongoDB, its partitions."""
+    """A farm: its folder, its MongoDB, its partitions, its engines."""
 
     folder: str = Field(default=".qfarm", description="farm folder, relative to qfarm.toml")
     scratch: str | None = Field(
@@ -178,6 +252,9 @@ class FarmConfig(Model):
     mongo: MongoConfig = MongoConfig()
     lease: LeaseConfig = LeaseConfig()
     partitions: tuple[Partition, ...] = Field(default=(Partition(),), min_length=1)
+    engines: dict[str, EngineConfig] = Field(
+        default_factory=dict, description="engine name -> how to start it"
+    )
 
     @model_validator(mode="after")
     def _partitions_unique(self) -> Self:

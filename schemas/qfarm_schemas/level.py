@@ -6,9 +6,9 @@ them by a test and never changes their meaning, so that an id always stands for 
 
 from enum import StrEnum
 from functools import cached_property
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from qfarm_schemas.base import Model, digest, identity
 
@@ -31,17 +31,26 @@ class BasisTier(StrEnum):
     TIGHT = "tight"
 
 
+def _none_by_name(value: Any) -> Any:
+    return None if value == "none" else value
+
+
+Threshold = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_by_name)]
+"""A positive number; None (``"none"`` in TOML, which has no null) where nothing is required."""
+
+
 class Thresholds(Model):
     """SCF thresholds of the level of theory; the defaults are QCell's.
 
     Each bounds the change over the last SCF iteration; each engine's documentation gives the
-    formula of its four quantities.
+    formula of its four quantities. An engine whose program does not print a change demands that
+    the protocol says ``"none"`` for it, so that no level claims what nobody has measured.
     """
 
-    energy: float = Field(default=1e-5, gt=0, description="total energy, eV")
-    eigenvalues: float = Field(default=1e-3, gt=0, description="sum of eigenvalues, eV")
-    density: float = Field(default=1e-5, gt=0, description="electron density, as the engine says")
-    forces: float = Field(default=1e-4, gt=0, description="forces, eV/A")
+    energy: Threshold = Field(default=1e-5, description="total energy, eV")
+    eigenvalues: Threshold = Field(default=1e-3, description="sum of eigenvalues, eV")
+    density: Threshold = Field(default=1e-5, description="electron density, as the engine says")
+    forces: Threshold = Field(default=1e-4, description="forces, eV/A")
 
 
 class LevelOfTheory(Model):

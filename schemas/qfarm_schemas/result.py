@@ -4,6 +4,7 @@ from pydantic import Field
 
 from qfarm_schemas.arrays import Numbers, Scalars, Vector, Vectors
 from qfarm_schemas.base import Model
+from qfarm_schemas.check import Check
 
 
 class Convergence(Model):
@@ -75,6 +76,9 @@ class Result(Model):
         What a reader of the record must know, for instance known limits of a method.
     engine_version : str
         Name and version of the program and the libraries behind it.
+    checks : tuple of Check
+        What the engine required of the program's own words; the verdict's first lines. A record
+        does not repeat them, its attempt has them.
     """
 
     numbers: Numbers
@@ -95,3 +99,4 @@ class Result(Model):
     stable: bool | None = None
     notes: tuple[str, ...] = ()
     engine_version: str = ""
+    checks: tuple[Check, ...] = ()

@@ -23,3 +23,13 @@ KCAL_PER_MOL: Final = 4184.0 / 6.02214076e23 / 1.602176634e-19
 
 KELVIN: Final = 1.380649e-23 / 1.602176634e-19
 """k_B times 1 K in eV (exact SI)."""
+
+DFTBPLUS_HARTREE: Final = 27.2113845
+DFTBPLUS_BOHR: Final = 0.529177249
+"""eV and A as DFTB+ has them (constants.F90): what it prints in atomic units it has computed from
+positions in A divided by this Bohr, so its output is converted back with its own numbers."""
+
+AIMS_HARTREE: Final = 27.2113845
+AIMS_BOHR: Final = 0.52917721
+"""eV and A as FHI-aims has them (constants.f90, CODATA 2002): the factors between the atomic units
+and the eV and A that its output prints side by side."""

@@ -4,8 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Outcome, Rung, Success, Worker
+from qfarm_schemas.attempt import Attempt, Failure, Outcome, Rung, Success, Worker
 from qfarm_schemas.config import Policy, Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Convergence, Result

@@ -6,8 +6,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from qfarm_schemas.attempt import FailureKind
 from qfarm_schemas.config import FarmConfig
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.json_schema import MODELS, documents, write
 from qfarm_schemas.record import Provenance, Record
 from support.build import NOW, PBE0, WATER, attempt, failure, result, stage

@@ -12,11 +12,13 @@ from qfarm.ladder import (
     Ladder,
     Retry,
     decide,
+    deviations,
     effective_level,
     settings,
 )
-from qfarm_schemas.attempt import FailureKind, Rung
+from qfarm_schemas.attempt import Failure, Rung
 from qfarm_schemas.config import Policy
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import BasisTier
 from support.build import GENEROUS, PBE0, attempt, failure, history, stage
 
@@ -24,6 +26,14 @@ LADDER = Ladder(
     scf=(Aid("diis"), Aid("damped", {"damp": 0.5}), Aid("level-shift"), Aid("newton")),
     geometry=(Aid("bfgs"), Aid("fire")),
 )
+FULL = Ladder(
+    scf=(Aid("plain"), Aid("start", {"start_up": True}), Aid("final", {"restart": True})),
+    overlap=(Aid("as-is"), Aid("threshold", {"basis_threshold": 1e-5}, "basis_threshold 1e-5")),
+    memory=(Aid("all-ranks"), Aid("half-ranks", {"ranks_divisor": 2})),
+)
+START_UP = FailureKind.START_UP
+ILL = FailureKind.ILL_CONDITIONED
+OOM = FailureKind.OUT_OF_MEMORY
 SCF = FailureKind.SCF_NOT_CONVERGED
 GEOMETRY = FailureKind.GEOMETRY_NOT_CONVERGED
 LOST = FailureKind.LOST_WORKER
@@ -87,6 +97,58 @@ class TestClimbing:
     def test_an_engine_without_rungs_gets_one_try_at_chemistry(self) -> None:
         assert decide((), stage(), Ladder(), SMALL) == Retry(Rung())
         assert isinstance(decide(history(SCF), stage(), Ladder(), SMALL), GiveUp)
+
+
+def ask_full(*past: Failure, n_atoms: int = SMALL):
+    attempts = tuple(attempt(one, number) for number, one in enumerate(past, 1))
+    return decide(attempts, stage(policy=GENEROUS), FULL, n_atoms)
+
+
+def out_of_memory(ranks: object) -> Failure:
+    return failure(OOM).model_copy(update={"evidence": {"ranks": ranks}})
+
+
+class TestOtherSides:
+    def test_a_start_up_leads_to_the_rung_it_prepares(self) -> None:
+        assert ask_full(failure(SCF)).rung.scf == "start"
+        assert ask_full(failure(SCF), failure(START_UP)).rung.scf == "final"
+        assert ask_full(failure(SCF), failure(SCF)).rung.scf == "final"
+
+    def test_an_ill_conditioned_overlap_climbs_its_own_side(self) -> None:
+        assert ask_full(failure(ILL)).rung == Rung(
+            scf="plain", overlap="threshold", memory="all-ranks"
+        )
+        assert isinstance(ask_full(failure(ILL), failure(ILL)), GiveUp)
+
+    def test_fewer_ranks_for_a_lack_of_memory(self) -> None:
+        assert ask_full(out_of_memory(8)).rung.memory == "half-ranks"
+        assert isinstance(ask_full(out_of_memory(8), out_of_memory(4)), GiveUp)
+
+    @pytest.mark.parametrize("ranks", [1, 0, None, "8"])
+    def test_without_ranks_to_spare_a_lack_of_memory_is_the_end(self, ranks) -> None:
+        assert isinstance(ask_full(out_of_memory(ranks)), GiveUp)
+
+    def test_above_350_atoms_the_basis_falls_before_the_ranks_do(self) -> None:
+        down = ask_full(out_of_memory(8), n_atoms=360).rung
+        assert (down.basis, down.memory) == (BasisTier.INTERMEDIATE, "all-ranks")
+        lower = ask_full(out_of_memory(8), out_of_memory(8), n_atoms=360).rung
+        assert (lower.basis, lower.memory) == (BasisTier.INTERMEDIATE, "half-ranks")
+
+    def test_a_start_up_is_no_failure_of_the_basis(self) -> None:
+        assert ask_full(failure(START_UP), n_atoms=360).rung.basis is None
+
+
+class TestDeviations:
+    def test_plain_rungs_have_none(self) -> None:
+        assert deviations(PBE0, Rung(scf="final", overlap="as-is"), FULL) == ()
+        assert deviations(PBE0, Rung(), Ladder()) == ()
+
+    def test_aids_and_the_fallback_are_told(self) -> None:
+        rung = Rung(scf="plain", overlap="threshold", basis=BasisTier.INTERMEDIATE)
+        assert deviations(PBE0, rung, FULL) == (
+            "basis intermediate instead of tight (rung fallback above 350 atoms)",
+            "basis_threshold 1e-5",
+        )
 
 
 class TestBudgets:

@@ -18,7 +18,7 @@ from support.build import PBE0
 from support.records import GFN2, record, result
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
-KEPT_OUT = {"scf_trace", "optimisation_trace", "geometry_converged", "stable"}
+KEPT_OUT = {"scf_trace", "optimisation_trace", "geometry_converged", "stable", "checks"}
 """Evidence for the verdict: it stays in the database."""
 
 

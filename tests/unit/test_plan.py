@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qfarm.plan import NoLevel, Plan, plan, stage_key, workflow_key
-from qfarm_schemas.config import Protocol
+from qfarm_schemas.config import LevelRule, Protocol
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier
 
@@ -58,8 +58,35 @@ def test_size_chooses_the_level(n_atoms, tier) -> None:
 
 def test_no_rule_is_said_in_words() -> None:
     found = plan(chain(351, "ion"), protocol())
-    assert found == NoLevel("single_point", "ion", 351)
-    assert "class 'ion' with 351 atoms" in str(found)
+    assert found == NoLevel("single_point", "ion", 351, ("H",))
+    assert "class 'ion' with 351 atoms of H" in str(found)
+
+
+def test_elements_choose_the_level_or_leave_a_stage_out() -> None:
+    levels = [{"elements": ["H", "O"], "level": XTB}, {"classes": ["lipid"], "skip": True}]
+    assert [stage.name for stage in planned(chain(4), levels=levels).stages] == [
+        "preopt",
+        "single_point",
+    ]
+    helium = chain(4).model_copy(update={"numbers": [2, 2, 1, 1]})
+    assert [stage.name for stage in planned(helium, levels=levels).stages] == ["single_point"]
+    other = helium.model_copy(update={"fragment_class": "ion"})
+    assert plan(other, protocol(levels=levels)) == NoLevel("preopt", "ion", 4, ("H", "He"))
+
+
+def test_a_fragment_that_every_stage_leaves_out_is_not_taken() -> None:
+    nothing = Protocol(
+        name="p", stages=({"name": "a", "task": "single-point", "levels": [{"skip": True}]},)
+    )
+    found = plan(chain(4), nothing)
+    assert isinstance(found, NoLevel)
+    assert "leaves out class 'lipid' with 4 atoms of H" in str(found)
+
+
+@pytest.mark.parametrize("rule", [{}, {"skip": True, "level": XTB}])
+def test_a_rule_has_a_level_or_skips(rule) -> None:
+    with pytest.raises(ValueError, match="either a level, or skip"):
+        LevelRule(**rule)
 
 
 def test_the_same_fragment_and_science_make_the_same_workflow() -> None:

@@ -9,9 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
-from qfarm_schemas.attempt import FailureKind
 from qfarm_schemas.base import canonical_json
-from qfarm_schemas.config import FarmConfig, LeaseConfig, LevelRule, Partition, Protocol
+from qfarm_schemas.config import (
+    EngineConfig,
+    FarmConfig,
+    LeaseConfig,
+    LevelRule,
+    Partition,
+    Protocol,
+)
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
 from support.build import result
@@ -247,8 +254,26 @@ class TestConfig:
             ({"min_atoms": 351}, "dimer", 351, True),
             ({"classes": ["lipid"]}, "dimer", 10, False),
             ({"classes": ["lipid", "dimer"]}, "dimer", 10, True),
+            ({"elements": ["H", "O", "C"]}, "dimer", 10, True),
+            ({"elements": ["H"]}, "dimer", 10, False),
         ],
     )
-    def test_a_rule_matches_class_and_size(self, rule, fragment_class, n_atoms, fits) -> None:
-        level = {"engine": "a", "method": "b"}
-        assert LevelRule(level=level, **rule).matches(fragment_class, n_atoms) is fits
+    def test_a_rule_matches_class_size_and_elements(
+        self, rule, fragment_class, n_atoms, fits
+    ) -> None:
+        rule = LevelRule(level={"engine": "a", "method": "b"}, **rule)
+        assert rule.matches(fragment_class, n_atoms, frozenset({"H", "O"})) is fits
+
+    @pytest.mark.parametrize(
+        "command", ["srun -n {ranks} aims.x", "mpirun -np {ranks} aims.x", "'my aims' {threads}"]
+    )
+    def test_launch_lines(self, command) -> None:
+        assert EngineConfig(command=command).command == command
+
+    @pytest.mark.parametrize(
+        "command",
+        ["srun -n {tasks} aims.x", "aims.x {", "'open", "aims {0}", ""],
+    )
+    def test_a_launch_line_that_cannot_work_is_refused(self, command) -> None:
+        with pytest.raises(ValidationError, match=r"ranks|threads|empty"):
+            EngineConfig(command=command)

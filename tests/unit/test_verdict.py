@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfarm.verdict import CLOSEST, Subject, closest_distance, judge, outcome
-from qfarm_schemas.attempt import Failure, FailureKind, Success
+from qfarm.verdict import CLOSEST, Subject, closest_distance, judge, outcome, refused
+from qfarm_schemas.attempt import Failure, Success
+from qfarm_schemas.check import Check
 from qfarm_schemas.config import TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import LevelOfTheory, Thresholds
 from qfarm_schemas.result import Convergence
 from support.build import PBE0, WATER, result, stage
@@ -51,7 +53,44 @@ def test_a_good_result_is_accepted() -> None:
     }
 
 
+class TestChecksOfTheEngine:
+    GOOD = Check(name="exit code", required="0", found="0", passed=True)
+    BAD = Check(
+        name="last line",
+        required="the end",
+        found="cut",
+        passed=False,
+        kind=FailureKind.CRASHED,
+        remedy="Look.",
+    )
+
+    def test_they_come_first_and_mean_what_they_say(self) -> None:
+        checks = verdict(checks=(self.GOOD, self.BAD), energy=float("nan"))
+        assert checks[:2] == (self.GOOD, self.BAD)
+        found = outcome(checks)
+        assert isinstance(found, Failure)
+        assert (found.kind, found.remedy) == (FailureKind.CRASHED, "Look.")
+        assert "finite numbers" in found.cause
+
+    def test_an_output_without_numbers_is_refused_by_them(self) -> None:
+        found = refused((self.GOOD, self.BAD), {"stdout.txt": "..."})
+        assert found.checks == (self.GOOD, self.BAD)
+        assert found.evidence == {"last line": "cut", "stdout.txt": "..."}
+
+    def test_nothing_missed_means_nothing_to_refuse(self) -> None:
+        with pytest.raises(ValueError, match="every check passed"):
+            refused((self.GOOD,))
+
+
 class TestThresholds:
+    def test_what_the_level_does_not_require_is_not_judged(self) -> None:
+        level = PBE0.model_copy(update={"thresholds": Thresholds(forces="none")})
+        reached = REACHED.model_copy(update={"forces": None})
+        names = [check.name for check in verdict(level=level, convergence=reached)]
+        assert "SCF forces change" not in names
+        assert "SCF density change" in names
+        assert missed(convergence=reached) == ["SCF forces change"]
+
     NAMES = (
         ("energy", 1e-5),
         ("eigenvalues", 1e-3),

@@ -9,7 +9,8 @@ from qfarm.engines.mbd import MbdCollapse
 from qfarm.engines.pyscf.properties import spin_squared
 from qfarm.engines.pyscf.scf import Solution, frontier
 from qfarm.verdict import CLOSEST
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.units import HARTREE
 
 CLOSE_LEVELS = 2.0

@@ -5,7 +5,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.result import OptimisationStep, ScfIteration
 

@@ -27,7 +27,8 @@ from tblite.interface import Calculator
 
 from qfarm.engines.tblite import failures, trace
 from qfarm.engines.tblite.settings import SccSettings, temperature
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Convergence, ScfIteration

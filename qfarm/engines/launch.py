@@ -1,0 +1,35 @@
+"""Launch: from a site's launch line to the command that runs in the scratch folder. Pure."""
+
+from typing import Final
+
+from qfarm.engines.base import Command, Job
+
+SHELL: Final = ("bash", "-l", "-c")
+"""A login shell, because that is where clusters define ``module``."""
+
+
+def launch(job: Job, usual: tuple[str, ...]) -> Command:
+    """Build the command of a job.
+
+    Parameters
+    ----------
+    job : Job
+        Its site gives launch line, prologue and environment, and with the rung the ranks.
+    usual : tuple of str
+        Launch line when the site has none.
+    """
+    site = job.site
+    argv = tuple(word.format(**_numbers(job)) for word in site.command or usual)
+    if site.prologue:
+        script = "\n".join(("set -e", *site.prologue, 'exec "$@"'))
+        argv = (*SHELL, script, "qfarm", *argv)
+    return Command(argv, dict(site.environment))
+
+
+def ranks(job: Job) -> int:
+    """MPI ranks of a job; the rungs against a lack of memory divide what the site gives."""
+    return max(1, job.site.ranks // int(job.memory.get("ranks_divisor", 1)))
+
+
+def _numbers(job: Job) -> dict[str, int]:
+    return {"ranks": ranks(job), "threads": job.threads, "memory_mb": job.memory_mb}
