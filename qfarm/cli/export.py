@@ -13,7 +13,7 @@ from qfarm.cli.console import stderr, stdout
 from qfarm.cli.farm import open_farm
 from qfarm.cli.select import ClassOption, TagOption
 from qfarm.cli.table import table
-from qfarm.cli.wanted import Survey, Wanted
+from qfarm.cli.wanted import Deviations, Survey, Wanted
 from qfarm.cli.wording import counted
 from qfarm.export.dataset import Options, Written, full_label, mixed_levels
 from qfarm.store.protocol import Row, Store
@@ -37,6 +37,14 @@ def command(
             "--level", metavar="ID", help="Only this level of theory (beginning of its id)."
         ),
     ] = None,
+    deviations: Annotated[
+        Deviations,
+        typer.Option(
+            "--deviations",
+            help="Records that depart from the protocol (basis fallback, other numerics): keep "
+            "them, drop them, or take only them.",
+        ),
+    ] = Deviations.KEEP,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an old file.")] = False,
     mixed: Annotated[
         bool, typer.Option("--allow-mixed-levels", help="Several levels of theory in one file.")
@@ -49,7 +57,7 @@ def command(
     energies must not be mixed in training data.
     """
     write = export.writer(target)
-    wanted = Wanted(fragment_class, tag, stage, level)
+    wanted = Wanted(fragment_class, tag, stage, level, deviations)
     with open_farm() as (_, store):
         survey = select.survey(store, wanted)
         if not mixed:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from itertools import groupby
 from typing import Final
 
@@ -11,6 +12,14 @@ from qfarm.export.manifest import Expected
 from qfarm.ladder import LARGE
 from qfarm.store.protocol import Row, Selection, StageState, Store
 from qfarm_schemas.record import Record
+
+
+class Deviations(StrEnum):
+    """What becomes of records that depart from the protocol, as after a basis fallback."""
+
+    KEEP = "keep"
+    DROP = "drop"
+    ONLY = "only"
 
 
 @dataclass(frozen=True)
@@ -26,12 +35,15 @@ class Wanted:
     level : str or None
         Beginning of the id of the level of theory, that of the record once there is one; None:
         any.
+    deviations : Deviations
+        Whether records that depart from the protocol are taken.
     """
 
     fragment_class: str | None = None
     tag: str | None = None
     stage: str | None = None
     level: str | None = None
+    deviations: Deviations = Deviations.KEEP
 
     @property
     def selection(self) -> Selection:
@@ -46,6 +58,14 @@ class Wanted:
     def of_level(self, level_id: str) -> bool:
         """Whether the level of theory is meant."""
         return level_id.startswith(self.level or "")
+
+    def takes(self, record: Record) -> bool:
+        """Whether a record of these stages is meant."""
+        departs = bool(record.deviations)
+        of_kind = self.deviations is Deviations.KEEP or departs == (
+            self.deviations is Deviations.ONLY
+        )
+        return of_kind and self.of_level(record.level.id)
 
 
 @dataclass(frozen=True)
@@ -82,8 +102,10 @@ def survey(store: Store, wanted: Wanted) -> Survey:
     for rows, giver in _givers(store, wanted):
         giving.add(giver.stage)
         inner.update(row.stage for row in rows if row.key != giver.key)
-        level_id = _level_id(store, giver)
-        if giver.state is StageState.DONE and wanted.of_level(level_id):
+        fallen = _large_record(store, giver)
+        level_id = giver.level_id if fallen is None else fallen.level.id
+        taken = wanted.of_level(level_id) if fallen is None else wanted.takes(fallen)
+        if giver.state is StageState.DONE and taken:
             done[level_id] += 1
             examples.setdefault(level_id, giver)
     _refuse_ambiguous(giving & inner, wanted)
@@ -94,14 +116,14 @@ def records(store: Store, wanted: Wanted, stages: tuple[str, ...]) -> Iterator[R
     """Stream the records of these stages."""
     for stage in stages:
         for record in store.records(replace(wanted.selection, stage=stage)):
-            if wanted.of_level(record.level.id):
+            if wanted.takes(record):
                 yield record
 
 
 def expected(store: Store, wanted: Wanted) -> Iterator[Expected]:
     """Every record that should be there, with the reason why it may not."""
     for rows, giver in _givers(store, wanted):
-        yield _expected(giver, _blocking(rows, giver))
+        yield _expected(giver, _blocking(rows, giver), wanted.deviations)
 
 
 def record_of(store: Store, row: Row) -> Record | None:
@@ -125,9 +147,14 @@ def _givers(store: Store, wanted: Wanted) -> Iterator[tuple[tuple[Row, ...], Row
 
 def _level_id(store: Store, row: Row) -> str:
     """Level of the record: the planned one, except after a basis fallback of a large fragment."""
-    large = row.state is StageState.DONE and row.n_atoms > LARGE
-    record = record_of(store, row) if large else None
+    record = _large_record(store, row)
     return row.level_id if record is None else record.level.id
+
+
+def _large_record(store: Store, row: Row) -> Record | None:
+    """Record of a stage whose basis may have fallen back; None for any other."""
+    large = row.state is StageState.DONE and row.n_atoms > LARGE
+    return record_of(store, row) if large else None
 
 
 def _workflows(store: Store, wanted: Wanted) -> Iterator[tuple[Row, ...]]:
@@ -140,8 +167,8 @@ def _blocking(rows: tuple[Row, ...], giver: Row) -> Row:
     return next((row for row in upto if row.state is not StageState.DONE), giver)
 
 
-def _expected(giver: Row, blocking: Row) -> Expected:
-    reason, remedy = _why(blocking)
+def _expected(giver: Row, blocking: Row, deviations: Deviations) -> Expected:
+    reason, remedy = _why(blocking, deviations)
     return Expected(
         key=giver.key,
         fragment_id=giver.fragment_id,
@@ -158,8 +185,10 @@ def _expected(giver: Row, blocking: Row) -> Expected:
     )
 
 
-def _why(blocking: Row) -> tuple[str, str]:
+def _why(blocking: Row, deviations: Deviations) -> tuple[str, str]:
     reason, remedy = _REASONS[blocking.state]
+    if blocking.state is StageState.DONE and deviations is not Deviations.KEEP:
+        reason, remedy = _LEFT_OUT[deviations], "Export again with --deviations keep."
     return blocking.reason or reason, blocking.remedy or remedy
 
 
@@ -172,6 +201,11 @@ def _refuse_ambiguous(stages: set[str], wanted: Wanted) -> None:
             "Choose the stage to export with --stage, or the fragments with --class or --tag.",
         )
 
+
+_LEFT_OUT: Final = {
+    Deviations.DROP: "its record departs from the protocol, and --deviations drop leaves it out",
+    Deviations.ONLY: "its record follows the protocol, and --deviations only leaves it out",
+}
 
 _RUN: Final = "`qfarm run` computes it; then export again."
 

@@ -17,8 +17,9 @@ from qfarm.ladder import LARGE, Decision, Done, GiveUp
 from qfarm.plan import Plan, workflow_key
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Store
-from qfarm_schemas.attempt import Attempt, FailureKind, Rung
+from qfarm_schemas.attempt import Attempt, Rung
 from qfarm_schemas.config import Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.record import Record
@@ -61,7 +62,12 @@ def add(store: Store, *fragments: Fragment, stages: tuple[Stage, ...] = (SINGLE_
     store.add([Plan(workflow_key(one, stages), one, stages) for one in fragments])
 
 
-def record_of(claim: Claim, number: int, level: LevelOfTheory | None = None) -> Record:
+def record_of(
+    claim: Claim,
+    number: int,
+    level: LevelOfTheory | None = None,
+    departs: tuple[str, ...] = (),
+) -> Record:
     submitted = claim.submitted
     numbers = result(
         number, submitted.n_atoms, numbers=submitted.numbers, positions=submitted.positions
@@ -77,16 +83,22 @@ def record_of(claim: Claim, number: int, level: LevelOfTheory | None = None) -> 
         level=level or claim.stage.level,
         charge=submitted.charge,
         result=numbers,
+        deviations=departs,
     )
 
 
-def work(store: Store, *decisions: Decision, level: LevelOfTheory | None = None) -> list[Record]:
+def work(
+    store: Store,
+    *decisions: Decision,
+    level: LevelOfTheory | None = None,
+    departs: tuple[str, ...] = (),
+) -> list[Record]:
     """Claim one stage after the other, end each as told, and return the records."""
     made = []
     for number, decision in enumerate(decisions):
         claim = store.claim(WORKER, lease_seconds=60)
         assert isinstance(claim, Claim)
-        one = record_of(claim, number, level) if decision == DONE else None
+        one = record_of(claim, number, level, departs) if decision == DONE else None
         store.commit(claim, attempt_of(claim, decision), decision, one)
         made += [one] if one else []
     return made
@@ -205,7 +217,7 @@ def fallen_back(store: Store) -> tuple[Record, Record, LevelOfTheory]:
     fallback = LevelOfTheory.model_validate(PBE0.model_dump() | {"basis": "intermediate"})
     add(store, large(0), large(1))
     (planned,) = work(store, DONE)
-    (fallen,) = work(store, DONE, level=fallback)
+    (fallen,) = work(store, DONE, level=fallback, departs=("basis intermediate",))
     return planned, fallen, fallback
 
 
@@ -229,6 +241,32 @@ def test_a_record_at_a_fallback_basis_is_found_by_its_own_level(store: Store) ->
     assert qfarm("export", "out.h5", "--level", fallback.id[:9]).exit_code == 0
     assert set(exported()) == {fallen.fragment_id}
     assert missing() == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "taken", "left_out"),
+    [("keep", {0, 1}, ""), ("drop", {0}, "departs from"), ("only", {1}, "follows the protocol")],
+)
+def test_records_that_depart_from_the_protocol(
+    store: Store, choice: str, taken: set[int], left_out: str
+) -> None:
+    add(store, fragment(0), fragment(1))
+    (plain,) = work(store, DONE)
+    (departing,) = work(store, DONE, departs=("basis_threshold 1e-5",))
+    assert qfarm("export", "out.h5", "--deviations", choice).exit_code == 0
+    ids = {(plain, departing)[number].fragment_id for number in taken}
+    assert set(exported()) == ids
+    others = {plain.fragment_id, departing.fragment_id} - ids
+    assert {row["fragment_id"] for row in missing()} == others
+    assert all(left_out in row["reason"] for row in missing())
+
+
+def test_a_fallback_that_is_dropped_does_not_count_as_a_second_level(store: Store) -> None:
+    planned, fallen, _ = fallen_back(store)
+    assert qfarm("export", "out.h5").exit_code == 1
+    assert qfarm("export", "out.h5", "--deviations", "drop").exit_code == 0
+    assert set(exported()) == {planned.fragment_id}
+    assert [row["fragment_id"] for row in missing()] == [fallen.fragment_id]
 
 
 def test_a_stage_that_is_last_here_and_inner_there_is_refused(store: Store) -> None:
