@@ -11,6 +11,8 @@ from qfarm_schemas.level import BasisTier, Dispersion, LevelOfTheory
 
 TABLE: Mapping[str, str] = MappingProxyType(
     {
+        "aims": "qfarm.engines.aims",
+        "dftbplus": "qfarm.engines.dftbplus",
         "pyscf": "qfarm.engines.pyscf",
         "tblite": "qfarm.engines.tblite",
     }

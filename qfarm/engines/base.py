@@ -103,7 +103,8 @@ class Job(Model):
     restart : dict
         What an earlier attempt at this stage and level left, by `Engine.restart`.
     after : FailureKind or None
-        How the attempt before this one ended; None for the first.
+        How the last attempt ended that was neither lost nor interrupted; None for the first, also
+        the first after ``qfarm retry``.
     """
 
     fragment: Fragment
@@ -172,6 +173,12 @@ class NoSite:
         """No parameter files."""
         return Parameters()
 
+    def wrong_parameters(
+        self, fragment: Fragment, level: LevelOfTheory, texts: Mapping[str, str]
+    ) -> str | None:
+        """Nothing is wrong with files that are not read."""
+        return None
+
 
 class Engine(Protocol):
     """A program or library that computes energies and forces.
@@ -202,6 +209,11 @@ class Engine(Protocol):
 
     def parameters(self, fragment: Fragment, level: LevelOfTheory) -> Parameters:
         """Parameter files needed; only for what `refuse` does not refuse."""
+
+    def wrong_parameters(
+        self, fragment: Fragment, level: LevelOfTheory, texts: Mapping[str, str]
+    ) -> str | None:
+        """Why a text is not the parameter file that its name says; None when all are."""
 
     def basis_set(self, level: LevelOfTheory) -> str | None:
         """Name of the basis set behind the level's tier; None where the tier is the name."""

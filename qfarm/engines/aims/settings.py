@@ -18,8 +18,10 @@ START_UP: Final = Thresholds(energy=1e-3, eigenvalues=1e-2, density=1e-3, forces
 """Where a rung that only prepares a density may stop."""
 
 _RESUMED: Final = frozenset(
-    {FailureKind.WALLTIME, FailureKind.TIME_LIMIT, FailureKind.START_UP},
+    {FailureKind.WALLTIME, FailureKind.TIME_LIMIT, FailureKind.START_UP, None},
 )
+"""None: after ``qfarm retry`` there is a density only where the time was too short."""
+
 _DISTRUSTED: Final = frozenset({FailureKind.CRASHED, FailureKind.BAD_OUTPUT})
 
 

@@ -1,0 +1,146 @@
+"""Numbers: is every number of a result there, readable, and in keeping with the others? Pure."""
+
+from typing import Final
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from qfarm.engines.aims.checks import BAD, LOOK, SMALL_GAP, SPIN, check
+from qfarm.engines.aims.functionals import VDW_METHOD
+from qfarm.engines.aims.output import Output, properties
+from qfarm.engines.base import Job
+from qfarm.engines.mbd.selfcheck import self_check
+from qfarm_schemas.check import Check
+from qfarm_schemas.failure import FailureKind
+from qfarm_schemas.level import Dispersion
+
+PRINTED_TOLERANCE: Final = 1.1e-8
+"""Ha: the table of energies has eight decimals."""
+
+SMEARED: Final = 1e-4
+"""eV: largest difference of total and free energy; more means partly occupied states. The
+broadening (0.01 eV) is far below any gap that is accepted, where the difference is zero."""
+
+CHARGE_TOLERANCE: Final = 0.01
+"""e: between the sum of Hirshfeld charges and the charge, from the integration grid (below 1e-3 in
+the recorded outputs of neutral molecules)."""
+
+
+def of_numbers(job: Job, output: Output) -> tuple[Check, ...]:
+    """Whether every number of a result is there, readable, and fits the others."""
+    checks = (
+        _energy(output),
+        _rows("forces", len(output.forces), job),
+        _dipole(output),
+        _rows("Hirshfeld atoms", len(output.hirshfeld), job),
+        _hirshfeld(job, output),
+        _gap(output),
+        _occupations(output),
+        *_mbd(job, output),
+    )
+    return tuple(made for made in checks if made)
+
+
+def _energy(output: Output) -> Check:
+    found = "none" if output.energy is None else f"{output.energy:.6f} eV"
+    count = output.page.count(properties.UNCORRECTED)
+    passed = output.energy is not None and count == 1
+    required = "one 'Total energy uncorrected'"
+    return check("total energy", passed, required, found if count < 2 else f"{count}", BAD, LOOK)
+
+
+def _rows(name: str, count: int, job: Job) -> Check:
+    wanted = job.fragment.n_atoms
+    return check(name, count == wanted, f"{wanted} rows", f"{count} rows", BAD, LOOK)
+
+
+def _dipole(output: Output) -> Check:
+    found = "none" if output.dipole is None else "printed"
+    return check("dipole moment", output.dipole is not None, "printed", found, BAD, LOOK)
+
+
+def _hirshfeld(job: Job, output: Output) -> Check:
+    """The partition is of these elements, and its charges add up to the charge."""
+    symbols = [atomic_numbers.get(atom.symbol) for atom in output.hirshfeld]
+    same = symbols == job.fragment.numbers.tolist()
+    total = sum(atom.charge for atom in output.hirshfeld)
+    fits = abs(total - job.fragment.charge) <= CHARGE_TOLERANCE * max(1, len(symbols)) ** 0.5
+    found = f"sum {total:+.4f} e" if same else "other elements"
+    return check(
+        "Hirshfeld charges", same and fits, f"sum {job.fragment.charge:+d} e", found, BAD, LOOK
+    )
+
+
+def _gap(output: Output) -> Check:
+    gap = output.gap
+    found = "no orbital energies" if gap is None else f"{gap:.3f} eV"
+    kind, remedy = (BAD, LOOK) if gap is None else (FailureKind.NO_GAP, SPIN)
+    passed = gap is not None and gap >= SMALL_GAP
+    return check("gap of the last iteration", passed, f">= {SMALL_GAP} eV", found, kind, remedy)
+
+
+def _occupations(output: Output) -> Check | None:
+    """Total and free energy agree: no state is partly occupied."""
+    free = properties.free_energy(output.page)
+    if output.energy is None or free is None:
+        return None
+    apart = abs(output.energy - free)
+    return check(
+        "occupations",
+        apart <= SMEARED,
+        f"total and free energy within {SMEARED:.0e} eV",
+        f"{apart:.1e} eV apart",
+        FailureKind.NO_GAP,
+        SPIN,
+    )
+
+
+def _mbd(job: Job, output: Output) -> tuple[Check, ...]:
+    """The dispersion that was computed."""
+    wanted = VDW_METHOD.get(job.level.dispersion)
+    if wanted is None:
+        return (_no_dispersion(output),)
+    method = properties.vdw_method(output.page)
+    checks = (
+        check("dispersion computed", method == wanted, wanted, method or "none"),
+        _mbd_energy(output),
+    )
+    if job.level.dispersion is not Dispersion.MBD or not _partitioned(job, output):
+        return checks
+    return (*checks, _self_check(job, output))
+
+
+def _no_dispersion(output: Output) -> Check:
+    computed = [
+        value for value in (output.mbd_energy, properties.vdw_correction(output.page)) if value
+    ]
+    found = f"{computed[0]} Ha" if computed else "none"
+    return check("dispersion computed", not computed, "none", found)
+
+
+def _mbd_energy(output: Output) -> Check:
+    """LibMBD's energy, the one in the table of energies."""
+    energy, table = output.mbd_energy, properties.vdw_correction(output.page)
+    required = "as libMBD says, in the total energy"
+    if energy is None or table is None:
+        lines = {"Libmbd": energy, "vdW energy correction": table}
+        missing = " and ".join(name for name, value in lines.items() if value is None)
+        return check("dispersion energy as printed", False, required, f"no {missing} line")
+    return check(
+        "dispersion energy as printed",
+        abs(energy - table) <= PRINTED_TOLERANCE,
+        required,
+        f"{energy:.8f} Ha, {table:.8f} Ha in the total energy",
+        BAD,
+        LOOK,
+    )
+
+
+def _partitioned(job: Job, output: Output) -> bool:
+    return output.mbd_energy is not None and len(output.hirshfeld) == job.fragment.n_atoms
+
+
+def _self_check(job: Job, output: Output) -> Check:
+    ratios = np.array([atom.volume / atom.free for atom in output.hirshfeld])
+    beta, printed = job.level.mbd_beta or 0.0, output.mbd_energy or 0.0
+    return self_check(job.fragment.numbers, job.fragment.positions, ratios, beta, printed)
