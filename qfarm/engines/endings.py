@@ -1,0 +1,150 @@
+"""How a program of the site can end for reasons outside chemistry: killed, not found, disk full.
+
+Shared by the engines that run a program. They ask when a run did not end in order; a program that
+finished may have warned of anything.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Final
+
+from qfarm.engines.base import Exit
+from qfarm.engines.inprocess import tails
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.failure import FailureKind
+
+STREAMS: Final = ("stderr.txt", "stdout.txt", "slurm*.out", "slurm*.err")
+"""Files where the system, the shell and the batch system speak, the likeliest first."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """What an ending means."""
+
+    kind: FailureKind
+    cause: str
+    remedy: str
+
+
+_MEMORY: Final = Reason(
+    FailureKind.OUT_OF_MEMORY,
+    "the program ran out of memory",
+    "Raise memory_mb of the stage and the partition, or run such fragments on larger nodes.",
+)
+
+_MISSING: Final = Reason(
+    FailureKind.ENGINE_MISSING,
+    "the program could not be started",
+    "Check command and prologue of the engine in qfarm.toml: log in to a node of the partition "
+    "and start the program by hand.",
+)
+
+_DISK: Final = Reason(
+    FailureKind.SCRATCH_FULL,
+    "the disk is full",
+    "Free space in the scratch folder, or set scratch in qfarm.toml to a larger disk.",
+)
+
+_WALLTIME: Final = Reason(
+    FailureKind.WALLTIME,
+    "the batch system ended the job",
+    "Nothing to do: the stage goes on in the next batch job. If it happens each time, set "
+    "walltime of the partition to what the batch system grants.",
+)
+
+_STOPPED: Final = Reason(
+    FailureKind.WALLTIME,
+    "something outside asked the process to end, as batch systems do when a job's time is over",
+    "If it happens often, ask the operators of the machine who ends processes there.",
+)
+
+_KILLED: Final = Reason(
+    FailureKind.CRASHED,
+    "something outside killed the process and left no word why",
+    "Most often the kernel does this when memory runs out: look at the node's log, and raise "
+    "memory_mb or lower the partition's slots.",
+)
+
+_SAID: Final = (
+    (
+        r"oom[-_ ]?kill|Out Of Memory|out-of-memory handler|std::bad_alloc"
+        r"|insufficient virtual memory|Cannot allocate memory|exceeded .{0,40}memory limit",
+        _MEMORY,
+    ),
+    (r"No space left on device|Disk quota exceeded", _DISK),
+    (r"DUE TO TIME LIMIT|CANCELLED AT|DUE TO PREEMPTION|DUE TO NODE FAILURE", _WALLTIME),
+    (
+        r"command not found|error while loading shared libraries|cannot execute binary file"
+        r"|^(?:\S*sh|env|mpirun|mpiexec|srun|slurmstepd|qfarm|execve)\b.*No such file or directory"
+        r"|was unable to (?:find the specified executable|launch the specified application)"
+        r"|not enough slots available|unable to locate a modulefile|module\(s\) are unknown"
+        r"|Lmod has detected the following error|module: command not found",
+        _MISSING,
+    ),
+)
+"""Words and what they mean, surest first: a lack of memory or a full disk also ends batch jobs."""
+
+_WORDS: Final = tuple(
+    (re.compile(pattern, re.IGNORECASE | re.MULTILINE), reason) for pattern, reason in _SAID
+)
+
+_CODES: Final = {
+    126: _MISSING,
+    127: _MISSING,
+    -9: _KILLED,
+    137: _KILLED,
+    -15: _STOPPED,
+    143: _STOPPED,
+    -24: _STOPPED,  # SIGXCPU
+    152: _STOPPED,
+    -25: _DISK,  # SIGXFSZ
+    153: _DISK,
+}
+"""Exit codes, the shell's 128 + signal among them."""
+
+
+def ending(files: Mapping[str, str], ended: Exit) -> Failure | None:
+    """Say why a program ended that did not end by itself; None when nothing tells.
+
+    Parameters
+    ----------
+    files : mapping
+        Name -> text of what lies in the scratch folder.
+    ended : Exit
+        How the process ended.
+    """
+    for pattern, reason in _WORDS:
+        for name, text in _streams(files):
+            found = pattern.search(text)
+            if found:
+                return _failure(reason, files, ended, f"{name}: {_line(text, found)}")
+    by_code = _CODES.get(ended.code)
+    return _failure(by_code, files, ended, "") if by_code else None
+
+
+def _streams(files: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [
+        (name, files[name])
+        for pattern in STREAMS
+        for name in sorted(files)
+        if fnmatch(name, pattern)
+    ]
+
+
+def _line(text: str, found: re.Match[str]) -> str:
+    """The line in which the words stand."""
+    start = text.rfind("\n", 0, found.start()) + 1
+    end = text.find("\n", found.end())
+    return text[start : end if end >= 0 else len(text)].strip()
+
+
+def _failure(reason: Reason, files: Mapping[str, str], ended: Exit, said: str) -> Failure:
+    words = {"message": said} if said else {}
+    return Failure(
+        kind=reason.kind,
+        cause=f"{reason.cause} (exit code {ended.code}{f'; {said}' if said else ''})",
+        evidence={"exit code": ended.code, **words, **tails(files)},
+        remedy=reason.remedy,
+    )
