@@ -18,9 +18,9 @@ unscreened, in step 4 screened. The gradient is the exact derivative of this ene
 (reverse accumulation, one linear solve a frequency); how the ratios answer to a displacement is
 neglected, which costs less than 1 meV/A.
 
-Every pair tensor has the form T = isotropic * 1 + anisotropic * R R^T, R = r_i - r_j.
-All inner functions work in atomic units; `mbd_energy_and_gradient` converts. Memory: the factors of
-16 matrices of (3 n)^2 numbers are kept, about 1.2 kB n^2.
+All inner functions work in atomic units; `mbd_energy` and `mbd_energy_and_gradient` convert.
+Memory: for the gradient the factors of 16 matrices of (3 n)^2 numbers are kept, about 1.2 kB n^2;
+the energy alone keeps none.
 """
 
 from dataclasses import dataclass
@@ -29,15 +29,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lu_factor, lu_solve
-from scipy.special import erf
 
+from qfarm.engines.mbd import tensors
 from qfarm.engines.mbd.free_atoms import FreeAtoms, free_atoms
+from qfarm.engines.mbd.tensors import FloatArray
 from qfarm_schemas.units import BOHR, HARTREE, HARTREE_PER_BOHR
-
-FloatArray = NDArray[np.float64]
-
-STEEPNESS: Final = 6.0
-"""Parameter a of the damping function (the paper and libMBD)."""
 
 FREQUENCIES: Final = 15
 """Gauss-Legendre points besides u = 0, as in libMBD."""
@@ -77,36 +73,11 @@ class MbdResult:
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Each pair of atoms once: indices (m,), vector r_i - r_j (m, 3) and distance (m,), bohr."""
-
-    count: int
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-    vector: FloatArray
-    distance: FloatArray
-
-    def total(self, per_atom: FloatArray) -> FloatArray:
-        """Sum of an atomic quantity over the two atoms of each pair."""
-        return per_atom[self.first] + per_atom[self.second]
-
-
-@dataclass(frozen=True)
-class _Tensor:
-    """Pair tensors ``iso * 1 + aniso * R R^T`` (m,) with radial derivatives."""
-
-    iso: FloatArray
-    aniso: FloatArray
-    d_iso: FloatArray
-    d_aniso: FloatArray
-
-
-@dataclass(frozen=True)
 class _Screening:
     """One frequency: LU factors of A^-1, pair tensors, and A summed over the second atom."""
 
     factors: tuple[FloatArray, NDArray[np.int32]]
-    tensor: _Tensor
+    tensor: tensors.PairTensor
     summed: FloatArray  # (n, 3, 3)
 
     @property
@@ -123,6 +94,11 @@ class _Oscillators:
     polarizability: FloatArray
     omega: FloatArray
     radius: FloatArray
+
+    @property
+    def charge(self) -> FloatArray:
+        """The factor omega sqrt(alpha) of each atom in the coupling, (n,)."""
+        return self.omega * np.sqrt(self.polarizability)
 
 
 @dataclass(frozen=True)
@@ -159,14 +135,29 @@ def mbd_energy_and_gradient(
     ValueError
         On wrong shapes, ratios that are not positive, or elements without reference data.
     """
+    atoms, bohr = _checked(numbers, positions, ratios)
+    energy, gradient = energy_and_gradient(atoms, bohr, beta)
+    return MbdResult(energy * HARTREE, -gradient * HARTREE_PER_BOHR)
+
+
+def mbd_energy(
+    numbers: NDArray[np.integer], positions: FloatArray, ratios: FloatArray, beta: float
+) -> float:
+    """Compute the energy of `mbd_energy_and_gradient` alone, eV: less time, far less memory."""
+    atoms, bohr = _checked(numbers, positions, ratios)
+    return energy_of(atoms, bohr, beta) * HARTREE
+
+
+def _checked(
+    numbers: NDArray[np.integer], positions: FloatArray, ratios: FloatArray
+) -> tuple[FreeAtoms, FloatArray]:
+    """Scaled atoms and their positions in bohr."""
     numbers, positions, ratios = np.asarray(numbers), np.asarray(positions), np.asarray(ratios)
-    if positions.shape != (len(numbers), 3) or ratios.shape != numbers.shape:
+    if not len(numbers) or positions.shape != (len(numbers), 3) or ratios.shape != numbers.shape:
         raise ValueError(f"shapes {numbers.shape}, {positions.shape}, {ratios.shape} do not match")
     if not (np.all(np.isfinite(ratios)) and np.all(ratios > 0)):
         raise ValueError("Hirshfeld volume ratios must be positive")
-    atoms = scaled(free_atoms(numbers), ratios)
-    energy, gradient = energy_and_gradient(atoms, positions / BOHR, beta)
-    return MbdResult(energy * HARTREE, -gradient * HARTREE_PER_BOHR)
+    return scaled(free_atoms(numbers), ratios), positions / BOHR
 
 
 def scaled(atoms: FreeAtoms, ratios: FloatArray) -> FreeAtoms:
@@ -180,12 +171,10 @@ def energy_and_gradient(
     atoms: FreeAtoms, positions: FloatArray, beta: float
 ) -> tuple[float, FloatArray]:
     """Energy (Ha) and gradient, (n, 3) Ha/bohr, of scaled `atoms` at `positions` (bohr)."""
-    pairs = _pairs(positions)
+    pairs = tensors.pairs_of(positions)
     frequencies, weights = frequency_grid()
     screenings = [_screen(atoms, pairs, u, beta) for u in frequencies]
     dynamic = np.array([screening.polarizability for screening in screenings])
-    if not np.all(dynamic > 0):
-        raise MbdCollapse("screening", float(dynamic.min()))
     oscillators = _oscillators(atoms, dynamic, weights)
     coupled = _couple(oscillators, pairs, beta)
     by_vector = coupled.by_vector.copy()
@@ -193,7 +182,20 @@ def energy_and_gradient(
         screenings, _by_dynamic(coupled, oscillators, dynamic, weights), strict=True
     ):
         by_vector += _screening_gradient(screening, pairs, by_dynamic)
-    return coupled.energy, _scatter(pairs, by_vector)
+    return coupled.energy, tensors.scatter(pairs, by_vector)
+
+
+def energy_of(atoms: FreeAtoms, positions: FloatArray, beta: float) -> float:
+    """Energy (Ha) of scaled `atoms` at `positions` (bohr)."""
+    pairs = tensors.pairs_of(positions)
+    frequencies, weights = frequency_grid()
+    dynamic = np.array([_screen(atoms, pairs, u, beta).polarizability for u in frequencies])
+    oscillators = _oscillators(atoms, dynamic, weights)
+    scale = beta * pairs.total(oscillators.radius)
+    tensor = tensors.bare(pairs.distance, *tensors.damping(pairs.distance, scale))
+    dipoles = tensors.matrix(pairs, tensor)
+    squares = np.linalg.eigvalsh(_hamiltonian(oscillators.omega, oscillators.charge, dipoles))
+    return _zero_point(np.asarray(squares), oscillators.omega)
 
 
 def frequency_grid() -> tuple[FloatArray, FloatArray]:
@@ -204,85 +206,14 @@ def frequency_grid() -> tuple[FloatArray, FloatArray]:
     return np.append(0.0, frequency), np.append(0.0, weight)
 
 
-def _pairs(positions: FloatArray) -> _Pairs:
-    first, second = np.triu_indices(len(positions), k=1)
-    vector = positions[first] - positions[second]
-    return _Pairs(len(positions), first, second, vector, np.linalg.norm(vector, axis=1))
-
-
-def _damping(r: FloatArray, scale: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Fermi function f and df/dr; df/dS is ``-r/S`` times the latter."""
-    f = 1 / (1 + np.exp(-STEEPNESS * (r / scale - 1)))
-    return f, f * (1 - f) * STEEPNESS / scale
-
-
-def _bare(r: FloatArray, f: FloatArray, df: FloatArray) -> _Tensor:
-    """f(r) times the dipole-dipole tensor 1/r^3 - 3 R R^T/r^5."""
-    return _Tensor(
-        iso=f / r**3,
-        aniso=-3 * f / r**5,
-        d_iso=df / r**3 - 3 * f / r**4,
-        d_aniso=-3 * df / r**5 + 15 * f / r**6,
-    )
-
-
-def _short_range(r: FloatArray, sigma: FloatArray, scale: FloatArray) -> _Tensor:
-    """(1 - f) times the interaction of Gaussian dipoles (the paper).
-
-    With z = r/sigma, q = 4 z^3 exp(-z^2)/sqrt(pi) and
-    e = erf(z) - 2 z exp(-z^2)/sqrt(pi): T_GG = e/r^3 + (q - 3 e) R R^T/r^5;
-    r de/dr = q, r dq/dr = (3 - 2 z^2) q.
-    """
-    z = r / sigma
-    gauss = 2 * z * np.exp(-(z**2)) / np.sqrt(np.pi)
-    e, q = erf(z) - gauss, 2 * z**2 * gauss
-    f, df = _damping(r, scale)
-    return _Tensor(
-        iso=(1 - f) * e / r**3,
-        aniso=(1 - f) * (q - 3 * e) / r**5,
-        d_iso=(1 - f) * (q - 3 * e) / r**4 - df * e / r**3,
-        d_aniso=(1 - f) * (15 * e - (5 + 2 * z**2) * q) / r**6 - df * (q - 3 * e) / r**5,
-    )
-
-
-def _matrix(pairs: _Pairs, tensor: _Tensor) -> FloatArray:
-    """Dense symmetric (3 n, 3 n) matrix of pair tensors, zero on the diagonal."""
-    vector = pairs.vector
-    blocks = tensor.aniso[:, None, None] * vector[:, :, None] * vector[:, None, :]
-    blocks[:, range(3), range(3)] += tensor.iso[:, None]
-    matrix = np.zeros((pairs.count, 3, pairs.count, 3))
-    matrix[pairs.first, :, pairs.second, :] = blocks
-    matrix[pairs.second, :, pairs.first, :] = blocks
-    return matrix.reshape(3 * pairs.count, 3 * pairs.count)
-
-
-def _contract(pairs: _Pairs, tensor: _Tensor, weight: FloatArray) -> FloatArray:
-    """Derivative of sum_pairs <weight, T> by the pair vectors; weight is (m, 3, 3)."""
-    vector, r = pairs.vector, pairs.distance
-    image = np.einsum("pab,pb->pa", weight + weight.transpose(0, 2, 1), vector)
-    trace = np.einsum("paa->p", weight)
-    radial = tensor.d_iso * trace + tensor.d_aniso * np.einsum("pa,pa->p", vector, image) / 2
-    gradient: FloatArray = (radial / r)[:, None] * vector + tensor.aniso[:, None] * image
-    return gradient
-
-
-def _scatter(pairs: _Pairs, by_vector: FloatArray) -> FloatArray:
-    """Gradient by atomic positions, (n, 3), from that by pair vectors, (m, 3)."""
-    gradient = np.empty((pairs.count, 3))
-    for axis, values in enumerate(by_vector.T):
-        plus = np.bincount(pairs.first, values, pairs.count)
-        gradient[:, axis] = plus - np.bincount(pairs.second, values, pairs.count)
-    return gradient
-
-
-def _screen(atoms: FreeAtoms, pairs: _Pairs, u: float, beta: float) -> _Screening:
+def _screen(atoms: FreeAtoms, pairs: tensors.Pairs, u: float, beta: float) -> _Screening:
     """Solve the screening equation at frequency `u` (step 2)."""
     omega = 4 / 3 * atoms.c6 / atoms.polarizability**2
     alpha = atoms.polarizability / (1 + (u / omega) ** 2)
     squared_width = np.cbrt(np.sqrt(2 / np.pi) * alpha / 3) ** 2
     sigma = np.sqrt(pairs.total(squared_width))
-    tensor = _short_range(pairs.distance, sigma, beta * pairs.total(atoms.radius))
-    matrix = _matrix(pairs, tensor)
+    tensor = tensors.short_range(pairs.distance, sigma, beta * pairs.total(atoms.radius))
+    matrix = tensors.matrix(pairs, tensor)
     matrix[np.diag_indices_from(matrix)] = np.repeat(1 / alpha, 3)
     # The matrix is symmetric: its transpose is itself in the order LAPACK overwrites in place.
     factors = lu_factor(matrix.T, overwrite_a=True, check_finite=False)
@@ -298,20 +229,23 @@ def _solve(factors: tuple[FloatArray, NDArray[np.int32]], per_atom: FloatArray) 
 
 def _oscillators(atoms: FreeAtoms, dynamic: FloatArray, weights: FloatArray) -> _Oscillators:
     """Screened parameters from the dynamic polarizabilities (16, n) (step 3)."""
+    if not np.all(dynamic > 0):
+        raise MbdCollapse("screening", float(dynamic.min()))
     static = dynamic[0]
     c6 = 3 / np.pi * weights @ dynamic**2
     radius = atoms.radius * np.cbrt(static / atoms.polarizability)
     return _Oscillators(static, 4 / 3 * c6 / static**2, radius)
 
 
-def _couple(atoms: _Oscillators, pairs: _Pairs, beta: float) -> _Coupled:
+def _couple(atoms: _Oscillators, pairs: tensors.Pairs, beta: float) -> _Coupled:
     """Diagonalise the coupled oscillators and differentiate their energy (step 4)."""
     scale = beta * pairs.total(atoms.radius)
-    f, df = _damping(pairs.distance, scale)
-    tensor = _bare(pairs.distance, f, df)
-    charge = atoms.omega * np.sqrt(atoms.polarizability)
-    dipoles = _matrix(pairs, tensor)
-    energy, by_matrix = _zero_point(atoms.omega, charge, dipoles)
+    f, df = tensors.damping(pairs.distance, scale)
+    tensor = tensors.bare(pairs.distance, f, df)
+    charge, dipoles = atoms.charge, tensors.matrix(pairs, tensor)
+    squares, modes = np.linalg.eigh(_hamiltonian(atoms.omega, charge, dipoles))
+    energy = _zero_point(squares, atoms.omega)
+    by_matrix = (modes / (4 * np.sqrt(squares))) @ modes.T
 
     blocks = by_matrix.reshape(pairs.count, 3, pairs.count, 3)
     by_charge = 2 * np.einsum("iajb,iajb,j->i", blocks, dipoles.reshape(blocks.shape), charge)
@@ -323,37 +257,33 @@ def _couple(atoms: _Oscillators, pairs: _Pairs, beta: float) -> _Coupled:
         by_omega=by_omega + by_charge * np.sqrt(atoms.polarizability),
         by_polarizability=by_charge * atoms.omega / (2 * np.sqrt(atoms.polarizability)),
         by_radius=beta * _by_scale(pairs, weight, -pairs.distance / scale * df),
-        by_vector=_contract(pairs, tensor, weight),
+        by_vector=tensors.contract(pairs, tensor, weight),
     )
 
 
-def _zero_point(
-    omega: FloatArray, charge: FloatArray, dipoles: FloatArray
-) -> tuple[float, FloatArray]:
-    """Energy of the coupled oscillators relative to free ones, and its derivative by H."""
+def _hamiltonian(omega: FloatArray, charge: FloatArray, dipoles: FloatArray) -> FloatArray:
+    """Matrix H of the coupled oscillators."""
     prefactor = np.repeat(charge, 3)
-    hamiltonian = prefactor[:, None] * dipoles * prefactor
+    hamiltonian: FloatArray = prefactor[:, None] * dipoles * prefactor
     hamiltonian[np.diag_indices_from(hamiltonian)] += np.repeat(omega**2, 3)
-    squares, modes = np.linalg.eigh(hamiltonian)
+    return hamiltonian
+
+
+def _zero_point(squares: FloatArray, omega: FloatArray) -> float:
+    """Energy of the coupled oscillators, from the eigenvalues of H, relative to free ones."""
     if squares[0] <= 0:
         raise MbdCollapse("coupling", float(squares[0]))
-    roots = np.sqrt(squares)
-    return float(roots.sum() / 2 - 1.5 * omega.sum()), (modes / (4 * roots)) @ modes.T
+    return float(np.sqrt(squares).sum() / 2 - 1.5 * omega.sum())
 
 
-def _by_scale(pairs: _Pairs, weight: FloatArray, by_scale: FloatArray) -> FloatArray:
+def _by_scale(pairs: tensors.Pairs, weight: FloatArray, by_scale: FloatArray) -> FloatArray:
     """Derivative by the radius of each atom, per unit of beta; `by_scale` is df/dS."""
-    per_pair = by_scale * _inner(pairs, _bare(pairs.distance, np.ones(1), np.zeros(1)), weight)
+    per_pair = by_scale * tensors.inner(
+        pairs, tensors.bare(pairs.distance, np.ones(1), np.zeros(1)), weight
+    )
     by_radius: FloatArray = np.bincount(pairs.first, per_pair, pairs.count).astype(np.float64)
     by_radius += np.bincount(pairs.second, per_pair, pairs.count)
     return by_radius
-
-
-def _inner(pairs: _Pairs, tensor: _Tensor, weight: FloatArray) -> FloatArray:
-    """<weight, T> for each pair, (m,)."""
-    quadratic = np.einsum("pa,pab,pb->p", pairs.vector, weight, pairs.vector)
-    inner: FloatArray = tensor.iso * np.einsum("paa->p", weight) + tensor.aniso * quadratic
-    return inner
 
 
 def _by_dynamic(
@@ -370,10 +300,10 @@ def _by_dynamic(
 
 
 def _screening_gradient(
-    screening: _Screening, pairs: _Pairs, by_polarizability: FloatArray
+    screening: _Screening, pairs: tensors.Pairs, by_polarizability: FloatArray
 ) -> FloatArray:
     """Derivative by the pair vectors, (m, 3), through one frequency: dA = -A dT A."""
     left, right = _solve(screening.factors, by_polarizability), screening.summed
     i, j = pairs.first, pairs.second
     weight = left[i] @ right[j].transpose(0, 2, 1) + left[j] @ right[i].transpose(0, 2, 1)
-    return _contract(pairs, screening.tensor, weight / -3)
+    return tensors.contract(pairs, screening.tensor, weight / -3)
