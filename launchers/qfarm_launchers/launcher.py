@@ -31,7 +31,7 @@ class Pool(Protocol):
     """Worker processes that run pull loops."""
 
     def tend(self) -> int:
-        """Resubmit loops whose process died; the number of loops that run."""
+        """Resubmit loops that ended before the work did; the number of loops that run."""
 
     def kill(self) -> None:
         """End all processes at once."""

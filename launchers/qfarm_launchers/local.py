@@ -22,7 +22,7 @@ from distributed import Client, KilledWorker, LocalCluster
 from qfarm.errors import UserError
 from qfarm_schemas.config import Partition
 from qfarm_workers import loop
-from qfarm_workers.attempt import Engines
+from qfarm_workers.bench import Engines
 
 LOOPBACK: Final = "127.0.0.1"
 
@@ -82,7 +82,8 @@ class _Slot:
 class LocalPool:
     """A Dask cluster of `partition.slots` worker processes with one thread each.
 
-    `tend` must be called now and then: it resubmits the loops of worker processes that died.
+    `tend` must be called now and then: it resubmits the loops of worker processes that died, and
+    those that ended with the partition's walltime, as a chain of batch jobs would.
     Whoever may connect to a Dask scheduler may run code as its user, so the processes talk over TLS
     with certificates that exist in their memory alone.
     """
@@ -155,7 +156,7 @@ class LocalPool:
         return {nanny.pid for nanny in list(self._cluster.workers.values()) if nanny.pid}
 
     def _settle(self, slot: _Slot) -> None:
-        """Owe a loop again if its process died."""
+        """Owe a loop again if its process died or its lifetime ended."""
         if _ended_early(slot.loop):
             self._owed += 1
             self._deaths = 0 if slot.begun.is_set() else self._deaths + 1
@@ -244,19 +245,30 @@ def _begin(engines: Engines) -> None:
     """End well: the process has imported what loops need, `engines` with the rest."""
 
 
+class Outlived(Exception):  # noqa: N818 - no error
+    """The lifetime of a loop ended, and there may be work left.
+
+    A loop tells so by an exception because Dask sends those along with the news of the end; a
+    result stays in the worker process, which may be dead when it is asked for.
+    """
+
+
 def _work(begun: None, arguments: tuple[str, str, str, str, Engines]) -> int:
     """Run the loop after `_begin` has ended."""
-    return loop.work(*arguments)
+    worked = loop.work(*arguments)
+    if worked.outlived:
+        raise Outlived
+    return worked.attempts
 
 
 def _ended_early(future: Any) -> bool:
-    """Whether a loop is owed again because its process died; other errors are raised."""
+    """Whether a loop is owed again; errors of its own are raised."""
     if future.status == "finished":
         return False
     if future.status != "error":
         return True
     error: BaseException = future.exception()
-    if isinstance(error, KilledWorker):
+    if isinstance(error, KilledWorker | Outlived):
         return True
     raise error
 

@@ -16,9 +16,17 @@ from distributed import Client
 from distributed.security import Security
 
 from qfarm.errors import UserError
+from qfarm.plan import Plan, workflow_key
+from qfarm.store import open_store
+from qfarm.store.protocol import Selection, Store
 from qfarm_launchers import local
 from qfarm_launchers.local import LocalPool, Place
-from qfarm_schemas.config import Partition
+from qfarm_launchers.reaper import Reaper
+from qfarm_schemas.attempt import Attempt
+from qfarm_schemas.config import Partition, Policy
+from qfarm_schemas.failure import FailureKind
+from qfarm_workers.identity import gone, this_process
+from support import build, steps
 from support.engines import look_up
 from support.wait import until
 
@@ -172,3 +180,60 @@ def test_it_does_not_wait_for_a_process_for_ever(
     pool = pool_of({1}, place, monkeypatch)
     with pytest.raises(UserError, match="has come up"):
         pool._check()
+
+
+@pytest.fixture
+def short_lived(
+    mongo_uri: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Store, LocalPool]]:
+    """A farm whose workers live for 2.4 s, and its pool."""
+    monkeypatch.setenv("QFARM_MONGO__URI", mongo_uri)
+    monkeypatch.setenv("QFARM_MONGO__DATABASE", database)
+    (tmp_path / "qfarm.toml").write_text("[[partitions]]\nwalltime = 2.4\nslots = 1\n")
+    place = Place(tmp_path, tmp_path / ".qfarm", "run-1")
+    with open_store(mongo_uri, database) as store, LocalPool(place, ONE, steps.look_up) as pool:
+        yield store, pool
+
+
+def test_loops_follow_each_other_until_the_work_is_done(
+    short_lived: tuple[Store, LocalPool], tmp_path: Path
+) -> None:
+    """As a chain of batch jobs would; what the first leaves, the second goes on from."""
+    store, pool = short_lived
+    submit(store, 15)
+    until(lambda: not pool.tend())
+    assert kinds(store) == [FailureKind.WALLTIME, None]
+    assert [attempt.worker.name for attempt in attempts(store)] == ["run-1.1", "run-1.2"]
+    assert not list((tmp_path / ".qfarm" / "restart").iterdir())
+
+
+def test_a_worker_killed_in_a_chain_costs_its_own_attempt(
+    short_lived: tuple[Store, LocalPool],
+) -> None:
+    store, pool = short_lived
+    submit(store, 16)
+    until(lambda: pool.tend() and [one for one in store.running() if one.number == 2])
+    for pid in pool._pids():
+        os.kill(pid, signal.SIGKILL)
+    reaper = Reaper(store, this_process("reaper"), steps.look_up, 10)
+    until(lambda: reaper.reap(gone))
+    until(lambda: not pool.tend())
+    assert kinds(store) == [FailureKind.WALLTIME, FailureKind.LOST_WORKER, None]
+    (record,) = store.records(Selection())
+    assert record.result.engine_version.startswith("from ")
+    assert int(record.result.engine_version.removeprefix("from ")) > 3
+
+
+def submit(store: Store, count: int) -> None:
+    """Submit a stage of so many steps; an SCF that does not converge would end it."""
+    stages = (steps.stage(count, policy=Policy(chemistry=1, node=1)),)
+    store.add([Plan(workflow_key(build.WATER, stages), build.WATER, stages)])
+
+
+def attempts(store: Store) -> tuple[Attempt, ...]:
+    (only,) = store.view(build.WATER.id).attempts.values()
+    return only
+
+
+def kinds(store: Store) -> list[FailureKind | None]:
+    return [getattr(attempt.outcome, "kind", None) for attempt in attempts(store)]

@@ -3,8 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -12,94 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 from pymongo.database import Database
-from structlog.typing import FilteringBoundLogger
 
 from qfarm.errors import ScratchFullError
-from qfarm.plan import Plan, workflow_key
-from qfarm.store import open_store
-from qfarm.store.protocol import Claim, Selection, StageState, Store, View
+from qfarm.store.protocol import Claim, Selection, StageState
 from qfarm_launchers.reaper import Reaper
-from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Outcome, Success
-from qfarm_schemas.config import LeaseConfig, Partition, Policy, Stage
-from qfarm_workers import log
-from qfarm_workers.attempt import Bench
+from qfarm_schemas.attempt import Failure, Success
+from qfarm_schemas.config import Policy, Stage
+from qfarm_schemas.failure import FailureKind
 from qfarm_workers.identity import gone, this_process
-from qfarm_workers.loop import Loop
 from qfarm_workers.process import EngineProcess
 from qfarm_workers.scratch import Scratch
 from support import build, engines, wait
+from support.loops import LEASE, Farm, farm
 from support.lpad import raw
 
-__all__ = ["raw"]
-
-LEASE = LeaseConfig(seconds=0.6, heartbeat=0.15)
-
-
-@dataclass
-class Farm:
-    """A store, and loops on it."""
-
-    store: Store
-    folder: Path
-    process: EngineProcess
-    log: FilteringBoundLogger
-    lease: LeaseConfig = LEASE
-    _fragments: int = 0
-
-    def submit(self, *stages: Stage) -> str:
-        """Submit a fragment that no other test has; its id."""
-        self._fragments += 1
-        moved = build.WATER.positions + float(self._fragments)
-        fragment = build.WATER.model_copy(update={"positions": moved})
-        self.store.add([Plan(workflow_key(fragment, stages), fragment, stages)])
-        return fragment.id
-
-    def loop(self, name: str = "w") -> Loop:
-        bench = Bench(self.process, self.scratch, Partition(), engines.look_up)
-        worker = this_process(name, "local", "run-1")
-        return Loop(self.store, bench, worker, self.lease, self.log)
-
-    def work(self) -> int:
-        return self.loop().run()
-
-    def start(self) -> Thread:
-        thread = Thread(target=self.work)
-        thread.start()
-        return thread
-
-    @property
-    def scratch(self) -> Scratch:
-        return Scratch(self.folder / "scratch")
-
-    def view(self, fragment_id: str) -> View:
-        return self.store.view(fragment_id)
-
-    def attempts(self, fragment_id: str) -> list[Attempt]:
-        view = self.view(fragment_id)
-        return [attempt for row in view.rows for attempt in view.attempts.get(row.key, ())]
-
-    def outcomes(self, fragment_id: str) -> list[Outcome]:
-        return [attempt.outcome for attempt in self.attempts(fragment_id)]
-
-    def kinds(self, fragment_id: str) -> list[FailureKind | None]:
-        outcomes = self.outcomes(fragment_id)
-        return [one.kind if isinstance(one, Failure) else None for one in outcomes]
-
-    def states(self, fragment_id: str) -> list[StageState]:
-        return [row.state for row in self.view(fragment_id).rows]
-
-
-@pytest.fixture
-def farm(
-    mongo_uri: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Farm]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    with (
-        open_store(mongo_uri, database) as store,
-        EngineProcess(tmp_path / "scratch", threads=1) as process,
-        log.to_file(tmp_path / "log.jsonl") as lines,
-    ):
-        yield Farm(store, tmp_path, process, lines)
+__all__ = ["farm", "raw"]
 
 
 def gate(tmp_path: Path) -> Path:
@@ -395,7 +321,7 @@ def test_several_loops_share_the_work(farm: Farm, mongo_uri: str) -> None:
         with EngineProcess(farm.folder / f"slot{number}", threads=1) as process:
             ready.wait()
             loop = farm.loop(f"w{number}")
-            loop.bench = Bench(process, farm.scratch, Partition(), engines.look_up)
+            loop.bench = replace(loop.bench, process=process)
             done.append(loop.run())
 
     threads = [Thread(target=work, args=(number,)) for number in range(3)]

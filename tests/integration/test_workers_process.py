@@ -12,9 +12,11 @@ from threading import Event, Thread
 import psutil
 import pytest
 
-from qfarm.engines.base import Command, PythonCall
+from qfarm.engines.base import Command, Job, PythonCall, Site
+from qfarm.engines.launch import launch
 from qfarm_workers import supervisor
-from qfarm_workers.process import Ended, EngineProcess, Limits, Stopped, request
+from qfarm_workers.process import Ended, EngineProcess, Limits, SoftStop, Stopped, request
+from support import build
 from support.wait import gone, until
 
 GENEROUS = Limits(seconds=60, memory_mb=4000)
@@ -123,6 +125,82 @@ def test_time_limit(process: EngineProcess, folder: Path) -> None:
     assert ended.stopped is Stopped.TIME
     assert 0.5 <= ended.wall_seconds < 5
     gone(int((folder / "pid").read_text()))
+
+
+SLEEPY = "while [ ! -e {file} ]; do sleep 0.05; done; echo in order"
+STOPPABLE = Command(("sh", "-c", SLEEPY.format(file="stop_now")))
+STUBBORN = Command(("sh", "-c", SLEEPY.format(file="never")))
+
+
+def test_a_soft_stop_is_obeyed(process: EngineProcess, folder: Path) -> None:
+    limits = Limits(60, 4000, SoftStop("stop_now", 0.5))
+    ended = process.run(STOPPABLE, folder, limits, Event())
+    assert (ended.code, ended.stopped, ended.asked) == (0, None, True)
+    assert 0.5 <= ended.wall_seconds < 5
+    assert (folder / "stdout.txt").read_text() == "in order\n"
+
+
+def test_a_soft_stop_that_is_ignored_ends_with_a_kill(process: EngineProcess, folder: Path) -> None:
+    limits = Limits(1.0, 4000, SoftStop("stop_now", 0.2), walltime=True)
+    ended = process.run(STUBBORN, folder, limits, Event())
+    assert (ended.stopped, ended.asked) == (Stopped.TIME, True)
+    assert (folder / "stop_now").exists()
+    assert 1.0 <= ended.wall_seconds < 5
+
+
+def test_a_program_that_ends_in_time_is_not_asked_to_stop(
+    process: EngineProcess, folder: Path
+) -> None:
+    limits = Limits(60, 4000, SoftStop("stop_now", 30))
+    ended = process.run(call("hello"), folder, limits, Event())
+    assert (ended.code, ended.asked) == (0, False)
+    assert not (folder / "stop_now").exists()
+
+
+def test_a_stop_file_that_cannot_be_made_leaves_the_kill(
+    process: EngineProcess, folder: Path
+) -> None:
+    limits = Limits(0.6, 4000, SoftStop("no/such/folder", 0.1))
+    ended = process.run(STUBBORN, folder, limits, Event())
+    assert (ended.stopped, ended.asked) == (Stopped.TIME, False)
+
+
+@pytest.mark.parametrize("end", ["exec sleep 600", "exit 3"])
+def test_ranks_that_left_the_session_are_killed_with_their_launcher(
+    process: EngineProcess, folder: Path, end: str
+) -> None:
+    """As those of mpirun and srun may."""
+    script = (
+        f"setsid sh -c 'echo $$ > rank; exec sleep 600' & while [ ! -s rank ]; do :; done; {end}"
+    )
+    ended = process.run(Command(("sh", "-c", script)), folder, Limits(1.0, 4000), Event())
+    assert ended.code in (3, -signal.SIGKILL)
+    gone(int((folder / "rank").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("prologue", "code", "says"),
+    [("false", 1, ""), ("no_such_module load aims", 127, "no_such_module")],
+)
+def test_a_prologue_that_fails_starts_nothing(
+    process: EngineProcess, folder: Path, prologue: str, code: int, says: str
+) -> None:
+    site = Site(prologue=(prologue,), command=("sh", "-c", "touch started"))
+    job = Job(fragment=build.WATER, stage=build.stage(), site=site)
+    ended = process.run(launch(job, ()), folder, GENEROUS, Event())
+    assert ended.code == code
+    assert says in (folder / "stderr.txt").read_text()
+    assert not (folder / "started").exists()
+
+
+def test_a_command_keeps_its_temporary_files_in_its_folder(
+    process: EngineProcess, folder: Path
+) -> None:
+    site = Site(prologue=("export MODULE=loaded",), environment={"SPECIES": "tight"})
+    command = ("sh", "-c", 'echo "$TMPDIR $MODULE $SPECIES $1"', "sh", "{threads}")
+    job = Job(fragment=build.WATER, stage=build.stage(), site=site, threads=2)
+    process.run(launch(job, command), folder, GENEROUS, Event())
+    assert (folder / "stdout.txt").read_text() == f"{folder} loaded tight 2\n"
 
 
 @pytest.mark.parametrize("program", ["eat_memory", "eat_memory_in_a_child"])

@@ -9,8 +9,9 @@ import numpy as np
 from qfarm.ladder import Done, GiveUp, Retry
 from qfarm.plan import Plan, workflow_key
 from qfarm.store.protocol import Claim, Store
-from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Outcome, Rung, Success, Worker
+from qfarm_schemas.attempt import Attempt, Failure, Outcome, Rung, Success, Worker
 from qfarm_schemas.config import Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.record import Provenance, Record

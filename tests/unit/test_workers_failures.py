@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from qfarm.engines import inprocess
 from qfarm.engines.base import Command, PythonCall
-from qfarm_schemas.attempt import Budget, Failure, FailureKind
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.check import Check
+from qfarm_schemas.failure import Budget, FailureKind
 from qfarm_workers import failures, supervisor
 from qfarm_workers.process import Ended, Limits, Stopped
 
@@ -93,6 +95,49 @@ def test_what_the_engine_diagnosed_stays() -> None:
     diagnosed = crash(FailureKind.SCF_NOT_CONVERGED)
     files = {"stderr.txt": os.strerror(errno.ENOSPC)}
     assert failures.refined(diagnosed, Ended(-9), files) is diagnosed
+
+
+DAY = Limits(seconds=3600.0, memory_mb=2000, walltime=True)
+
+
+def test_the_end_of_the_walltime_is_not_the_stages_own_limit() -> None:
+    killed = failures.of_process(Ended(-9, stopped=Stopped.TIME), DAY, CALL, {})
+    assert killed is not None
+    assert killed.kind is FailureKind.WALLTIME
+    assert killed.kind.budget is Budget.INFRASTRUCTURE
+    assert killed.evidence["walltime left, s"] == 3600
+    assert "was killed" in killed.cause
+    assert "3600 s" in killed.cause
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind"), [(DAY, FailureKind.WALLTIME), (LIMITS, FailureKind.TIME_LIMIT)]
+)
+def test_what_was_left_undone_on_request_is_no_failure_of_the_chemistry(
+    limits: Limits, kind: FailureKind
+) -> None:
+    check = Check(name="SCF", required="converged", found="not", passed=False)
+    said = crash(FailureKind.SCF_NOT_CONVERGED).model_copy(update={"checks": (check,)})
+    failure = failures.asked_to_stop(said, Ended(0, asked=True), limits)
+    assert failure.kind is kind
+    assert "asked to stop" in failure.cause
+    assert failure.evidence["the engine said"] == "scf-not-converged: it crashed"
+    assert failure.evidence["exit code"] == 1
+    assert failure.checks == (check,)
+    assert failures.asked_to_stop(said, Ended(0), limits) is said
+
+
+@pytest.mark.parametrize(
+    "kind", [FailureKind.START_UP, FailureKind.SCRATCH_FULL, FailureKind.OUT_OF_MEMORY]
+)
+def test_what_stopping_cannot_cause_stays(kind: FailureKind) -> None:
+    said = crash(kind)
+    assert failures.asked_to_stop(said, Ended(0, asked=True), DAY) is said
+
+
+def test_a_lack_of_memory_says_how_many_ranks_shared_it() -> None:
+    assert failures.with_ranks(crash(FailureKind.OUT_OF_MEMORY), 8).evidence["ranks"] == 8
+    assert "ranks" not in failures.with_ranks(crash(), 8).evidence
 
 
 def test_a_bug_of_ours_shows_its_traceback() -> None:

@@ -1,6 +1,7 @@
 """Scratch folders: fresh, kept by policy, swept when their worker died."""
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,42 @@ def test_of_a_huge_file_the_end_is_read(tmp_path: Path) -> None:
     text = scratch.texts(tmp_path)["stdout.txt"]
     assert len(text) == LARGEST
     assert text.endswith("ythe end")
+
+
+def test_of_a_binary_file_only_the_head_is_read(tmp_path: Path) -> None:
+    (tmp_path / "late").write_bytes(b"x" * 10_000 + b"\0")
+    with (tmp_path / "density").open("wb") as file:
+        file.write(b"\0")
+        file.truncate(2**40)  # sparse: a terabyte that takes no space
+    tracemalloc.start()
+    assert list(scratch.texts(tmp_path)) == ["late"]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**20
+
+
+@pytest.mark.parametrize("keep", ["never", "failed", "always"])
+@pytest.mark.parametrize("failed", [True, False])
+def test_what_a_scratch_folder_links_to_is_never_touched(
+    tmp_path: Path, keep: str, failed: bool
+) -> None:
+    species = tmp_path / "species"
+    (species / "tight").mkdir(parents=True)
+    (species / "tight" / "08_O").write_bytes(b"x" * (LARGEST_KEPT + 1))
+    place = Scratch(tmp_path / "scratch", keep)  # type: ignore[arg-type]
+    folder = place.open(claim())
+    scratch.link(folder, "species", species)
+    assert (folder / "species" / "tight" / "08_O").is_file()
+    assert scratch.texts(folder) == {}
+    assert scratch.others(folder, ()) == ("species",)
+    place.close(folder, failed=failed)
+    place.open(claim())  # removes a leftover
+    assert (species / "tight" / "08_O").stat().st_size == LARGEST_KEPT + 1
+
+
+def test_what_nobody_put_there_is_stale(tmp_path: Path) -> None:
+    folder = Scratch(tmp_path).open(claim())
+    scratch.fill(folder, {"control.in": ""})
+    assert scratch.others(folder, {"control.in"}) == ()
+    (folder / "results.tag").touch()
+    assert scratch.others(folder, {"control.in"}) == ("results.tag",)

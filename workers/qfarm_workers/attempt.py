@@ -1,123 +1,56 @@
 """One attempt: from a claim to what is committed."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from threading import Event
-from typing import Final
+from time import monotonic
 
 from qfarm import verdict
-from qfarm.engines.base import Engine, Exit, Job
+from qfarm.engines.base import Engine, Exit
+from qfarm.engines.launch import ranks
 from qfarm.errors import NotFoundError
-from qfarm.ladder import (
-    LARGE,
-    Decision,
-    Done,
-    GiveUp,
-    Ladder,
-    Retry,
-    decide,
-    effective_level,
-    settings,
-)
+from qfarm.ladder import Ladder, Retry, decide, effective_level
+from qfarm.sites import Missing
 from qfarm.store.protocol import Claim
-from qfarm_schemas.attempt import Attempt, Check, Cost, Failure, FailureKind, Outcome, Rung, Worker
-from qfarm_schemas.config import Partition
-from qfarm_schemas.record import Provenance, Record
-from qfarm_schemas.result import Result
-from qfarm_workers import failures, scratch
-from qfarm_workers.process import Ended, EngineProcess, Limits, Stopped
+from qfarm_schemas.attempt import Failure, Outcome
+from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import LevelOfTheory
+from qfarm_workers import failures, restart, scratch
+from qfarm_workers.bench import Bench, Engines, Place
+from qfarm_workers.finished import Finished, Made, exhausted, finish, stillborn, unfinished
+from qfarm_workers.lifetime import limits
+from qfarm_workers.prepare import Prepared, prepared
+from qfarm_workers.process import Ended, Limits, Stopped
 from qfarm_workers.scratch import Scratch
 
-Engines = Callable[[str], Engine]
-"""How an engine is looked up by name."""
+__all__ = ["Bench", "Engines", "Finished", "Prepared", "prepare", "run", "unfinished"]
 
 
-@dataclass(frozen=True)
-class Bench:
-    """What an attempt needs besides its claim."""
-
-    process: EngineProcess
-    scratch: Scratch
-    partition: Partition
-    engines: Engines
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """An attempt that can start."""
-
-    claim: Claim
-    engine: Engine
-    rung: Rung
-    job: Job
-
-    @property
-    def limits(self) -> Limits:
-        """Time and memory that the attempt may use."""
-        return Limits(self.job.stage.time_limit, self.job.memory_mb)
-
-
-@dataclass(frozen=True)
-class Finished:
-    """What is committed."""
-
-    attempt: Attempt
-    decision: Decision
-    record: Record | None = None
-
-
-_NOTHING: Final = Ended(None)
-"""What a process that never ran used."""
-
-
-@dataclass(frozen=True)
-class _Made:
-    """How the calculation went."""
-
-    outcome: Outcome
-    result: Result | None = None
-    checks: tuple[Check, ...] = ()
-    ended: Ended = _NOTHING
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Who made the attempt, where on the ladder, and when."""
-
-    rung: Rung
-    worker: Worker
-    started: datetime
-    finished: datetime
-    threads: int = 1
-
-
-def prepare(claim: Claim, partition: Partition, engines: Engines) -> Prepared | Finished:
+def prepare(claim: Claim, bench: Bench) -> Prepared | Finished:
     """Find the rung to stand on; Finished when the attempt cannot even start."""
     try:
-        engine = engines(claim.stage.level.engine)
+        engine = bench.engines(claim.stage.level.engine)
     except NotFoundError as error:
-        return _stillborn(claim, failures.no_engine(error.what, error.remedy), Ladder())
+        return stillborn(claim, failures.no_engine(error.what, error.remedy), Ladder())
     decision = decide(claim.history, claim.stage, engine.ladder, claim.submitted.n_atoms)
     if not isinstance(decision, Retry):
-        return _exhausted(claim, decision)
-    return Prepared(claim, engine, decision.rung, job_of(claim, engine, decision.rung, partition))
+        return exhausted(claim, decision)
+    level = effective_level(claim.stage.level, decision.rung)
+    place = _place(bench, engine, claim.start, level)
+    if isinstance(place, Failure):
+        return stillborn(claim, place, engine.ladder)
+    return prepared(claim, engine, decision.rung, place, bench)
 
 
-def job_of(claim: Claim, engine: Engine, rung: Rung, partition: Partition) -> Job:
-    """The calculation on a rung, at its effective level, within the smaller of the limits."""
-    level = effective_level(claim.stage.level, rung)
-    return Job(
-        fragment=claim.start,
-        stage=claim.stage.model_copy(update={"level": level}),
-        scf=dict(settings(engine.ladder.scf, rung.scf)),
-        geometry=dict(settings(engine.ladder.geometry, rung.geometry)),
-        threads=partition.threads,
-        memory_mb=min(claim.stage.memory_mb, partition.memory_mb),
-    )
+def _place(
+    bench: Bench, engine: Engine, fragment: Fragment, level: LevelOfTheory
+) -> Place | Failure:
+    try:
+        place = bench.places(engine, fragment, level)
+    except Exception as error:  # noqa: BLE001 - the loop must outlive it
+        return failures.of_our_code(error, "looking for what the engine needs")
+    return failures.no_engine(place.what, place.remedy) if isinstance(place, Missing) else place
 
 
 def run(prepared: Prepared, bench: Bench, stop: Event) -> Finished | None:
@@ -127,171 +60,105 @@ def run(prepared: Prepared, bench: Bench, stop: Event) -> Finished | None:
         folder = bench.scratch.open(prepared.claim)
     except OSError as error:
         outcome = failures.of_our_code(error, "making the scratch folder")
-        return _finish(prepared, _Made(outcome), started)
+        return finish(prepared, Made(outcome), started)
     made = _made(prepared, bench, folder, stop)
     if made is None:
         bench.scratch.close(folder, failed=False)
         return None
-    finished = _finish(prepared, _located(made, bench.scratch, folder), started)
+    trouble = "" if stop.is_set() else _keep(prepared, made.outcome, bench, folder)
+    finished = finish(prepared, _located(made, bench.scratch, folder), started)
     bench.scratch.close(folder, failed=finished.record is None)
-    return finished
+    return replace(finished, trouble=trouble)
 
 
-def unfinished(claim: Claim, by: Worker, failure: Failure, ladder: Ladder) -> Finished:
-    """What is committed in the name of a worker that can no longer do it.
-
-    Parameters
-    ----------
-    claim : Claim
-        The claim as taken over.
-    by : Worker
-        Who held it.
-    failure : Failure
-        What happened.
-    ladder : Ladder
-        Of the stage's engine.
-    """
-    before = decide(claim.history, claim.stage, ladder, claim.submitted.n_atoms)
-    rung = before.rung if isinstance(before, Retry) else Rung()
-    now = datetime.now(UTC)
-    attempt = _attempt(claim, _Run(rung, by, min(claim.claimed, now), now), _Made(failure))
-    return Finished(attempt, _decide(claim, attempt, ladder))
-
-
-def _made(prepared: Prepared, bench: Bench, folder: Path, stop: Event) -> _Made | None:
+def _made(prepared: Prepared, bench: Bench, folder: Path, stop: Event) -> Made | None:
     """Run the engine; an exception of our own code costs this attempt and nothing else."""
     try:
         return _compute(prepared, bench, folder, stop)
     except Exception as error:  # noqa: BLE001 - the loop must outlive a poisonous fragment
-        return _Made(failures.of_our_code(error, "handling the engine's files"))
+        return Made(failures.of_our_code(error, "handling the engine's files"))
 
 
-def _compute(prepared: Prepared, bench: Bench, folder: Path, stop: Event) -> _Made | None:
-    job, engine = prepared.job, prepared.engine
-    scratch.fill(folder, engine.write(job))
-    program = engine.run(job)
-    ended = bench.process.run(program, folder, prepared.limits, stop)
+def _compute(prepared: Prepared, bench: Bench, folder: Path, stop: Event) -> Made | None:
+    prepared, stale = _filled(prepared, folder)
+    program, allowed = prepared.engine.run(prepared.job), _limits(prepared, bench)
+    ended = bench.process.run(program, folder, allowed, stop)
     if ended.stopped is Stopped.ASKED:
         return None
     files = scratch.texts(folder)
-    failure = failures.of_process(ended, prepared.limits, program, files)
-    if failure is not None:
-        return _Made(failure, ended=ended)
-    parsed = engine.parse(job, files, Exit(ended.exit_code))
+    failure = failures.of_process(ended, allowed, program, files)
+    made = Made(failure, ended=ended) if failure else _judged(prepared, files, ended, stale)
+    return _explained(made, prepared, allowed)
+
+
+def _filled(prepared: Prepared, folder: Path) -> tuple[Prepared, tuple[str, ...]]:
+    """Put all that the engine needs into its folder; what lay there besides is stale."""
+    prepared = _placed(prepared, folder)
+    job, engine = prepared.job, prepared.engine
+    files, names = engine.write(job), {*prepared.kept.files}
+    scratch.fill(folder, files)
+    linked = engine.parameters(job.fragment, job.level).linked
+    if linked and prepared.linked is not None:
+        scratch.link(folder, linked, prepared.linked)
+        names.add(linked)
+    return prepared, scratch.others(folder, names | files.keys())
+
+
+def _placed(prepared: Prepared, folder: Path) -> Prepared:
+    """Place the restart files; when one is lost, the attempt starts without any."""
+    try:
+        restart.place(prepared.kept, folder)
+    except OSError as error:
+        if error.errno in failures.FULL:
+            raise
+        restart.clear(prepared.kept, folder)
+        job = prepared.job.model_copy(update={"restart": {}})
+        return replace(prepared, job=job, kept=restart.NOTHING)
+    return prepared
+
+
+def _limits(prepared: Prepared, bench: Bench) -> Limits:
+    job, left = prepared.job, bench.lifetime.left(monotonic())
+    return limits(job.stage.time_limit, left, job.memory_mb, prepared.engine.soft_stop)
+
+
+def _judged(
+    prepared: Prepared, files: dict[str, str], ended: Ended, stale: tuple[str, ...]
+) -> Made:
+    """What the engine makes of the output, and the verdict of that."""
+    job = prepared.job
+    parsed = prepared.engine.parse(job, files, Exit(ended.exit_code, stale))
     if isinstance(parsed, Failure):
-        return _Made(failures.refined(parsed, ended, files), ended=ended)
+        return Made(failures.refined(parsed, ended, files), ended=ended)
     checks = verdict.judge(verdict.Subject(parsed, job.stage, job.fragment))
-    return _Made(verdict.outcome(checks), parsed, checks, ended)
+    return Made(verdict.outcome(checks), parsed, checks, ended)
 
 
-def _located(made: _Made, kept: Scratch, folder: Path) -> _Made:
+def _explained(made: Made, prepared: Prepared, allowed: Limits) -> Made:
+    """Add to a failure what the worker knows; its checks go into the attempt."""
+    if not isinstance(made.outcome, Failure):
+        return made
+    failure = failures.asked_to_stop(made.outcome, made.ended, allowed)
+    failure = failures.with_ranks(failure, ranks(prepared.job))
+    outcome = failure.model_copy(update={"checks": ()})
+    return replace(made, outcome=outcome, checks=made.checks or failure.checks)
+
+
+def _keep(prepared: Prepared, outcome: Outcome, bench: Bench, folder: Path) -> str:
+    """Save restart files while the claim holds; what went wrong with that costs time only."""
+    if bench.restarts is None or not restart.worth_keeping(outcome):
+        return ""
+    try:
+        bench.restarts.save(prepared.spot, folder, prepared.engine.restart)
+    except OSError as error:
+        return f"the restart files could not be saved, the next attempt starts anew: {error}"
+    return ""
+
+
+def _located(made: Made, kept: Scratch, folder: Path) -> Made:
     """Say in the evidence where the scratch folder of a failure stays."""
     if not isinstance(made.outcome, Failure) or not kept.keeps(failed=True):
         return made
     evidence = made.outcome.evidence | {"scratch folder": str(folder)}
     outcome = made.outcome.model_copy(update={"evidence": evidence})
     return replace(made, outcome=outcome)
-
-
-def _finish(prepared: Prepared, made: _Made, started: datetime) -> Finished:
-    claim, now = prepared.claim, datetime.now(UTC)
-    made_by = _Run(prepared.rung, claim.worker, started, now, prepared.job.threads)
-    attempt = _attempt(claim, made_by, made)
-    decision = _decide(claim, attempt, prepared.engine.ladder)
-    if isinstance(decision, Done) and made.result is not None:
-        return Finished(attempt, decision, _record(prepared, attempt, made.result))
-    return Finished(attempt, decision)
-
-
-def _decide(claim: Claim, attempt: Attempt, ladder: Ladder) -> Decision:
-    return decide((*claim.history, attempt), claim.stage, ladder, claim.submitted.n_atoms)
-
-
-def _attempt(claim: Claim, run: _Run, made: _Made) -> Attempt:
-    result = made.result
-    return Attempt(
-        key=claim.key,
-        number=claim.number,
-        fragment_id=claim.submitted.id,
-        stage=claim.stage.name,
-        level_id=effective_level(claim.stage.level, run.rung).id,
-        rung=run.rung,
-        worker=run.worker,
-        started=run.started,
-        finished=run.finished,
-        cost=_cost(made.ended, run.threads),
-        outcome=made.outcome,
-        checks=made.checks,
-        scf_trace=result.scf_trace if result else (),
-        optimisation_trace=result.optimisation_trace if result else (),
-        engine_version=result.engine_version if result else "",
-    )
-
-
-def _cost(ended: Ended, threads: int) -> Cost:
-    return Cost(
-        wall_seconds=ended.wall_seconds,
-        cpu_seconds=ended.cpu_seconds,
-        peak_memory_mb=ended.peak_memory_mb,
-        threads=threads,
-    )
-
-
-def _record(prepared: Prepared, attempt: Attempt, result: Result) -> Record:
-    claim, submitted = prepared.claim, prepared.claim.submitted
-    return Record(
-        key=claim.key,
-        fragment_id=submitted.id,
-        fragment_class=submitted.fragment_class,
-        tags=submitted.tags,
-        source=submitted.source,
-        stage=claim.stage.name,
-        level=prepared.job.level,
-        charge=submitted.charge,
-        multiplicity=submitted.multiplicity,
-        result=result,
-        deviations=deviations(claim, prepared.rung),
-        provenance=_provenance(attempt),
-    )
-
-
-def deviations(claim: Claim, rung: Rung) -> tuple[str, ...]:
-    """Departures from the protocol that a reader of the record must know."""
-    planned = claim.stage.level.basis
-    if rung.basis is None or rung.basis is planned:
-        return ()
-    above = f"rung fallback above {LARGE} atoms"
-    return (f"basis {rung.basis.value} instead of {planned.value} ({above})",)
-
-
-def _provenance(attempt: Attempt) -> Provenance:
-    return Provenance(
-        attempt=attempt.number,
-        rung=attempt.rung,
-        host=attempt.worker.host,
-        partition=attempt.worker.partition,
-        qfarm_version=_version(),
-        finished=attempt.finished,
-        cost=attempt.cost,
-    )
-
-
-@cache
-def _version() -> str:
-    return version("qfarm")
-
-
-def _stillborn(claim: Claim, failure: Failure, ladder: Ladder) -> Finished:
-    return unfinished(claim, claim.worker, failure, ladder)
-
-
-def _exhausted(claim: Claim, decision: Done | GiveUp) -> Finished:
-    """A stage that should not be in the queue; committing a failure takes it out."""
-    reason = decision.reason if isinstance(decision, GiveUp) else "it was accepted before"
-    failure = Failure(
-        kind=FailureKind.BAD_OUTPUT,
-        cause=f"the queue offered a stage that has ended: {reason}",
-        remedy="`qfarm retry` starts it again with fresh budgets.",
-    )
-    finished = _stillborn(claim, failure, Ladder())
-    return Finished(finished.attempt, GiveUp(failure.cause, failure.remedy))

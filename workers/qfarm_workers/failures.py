@@ -11,15 +11,27 @@ from pydantic import JsonValue
 
 from qfarm.engines.base import PythonCall
 from qfarm.engines.inprocess import STREAMS, TAIL_LINES, tails
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
+from qfarm_schemas.failure import FailureKind
 from qfarm_workers import supervisor
 from qfarm_workers.process import Ended, Limits, Stopped
 
 Evidence = dict[str, JsonValue]
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-_NO_SPACE: Final = tuple(os.strerror(number) for number in _FULL)
+FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors that a full disk gives."""
+
+_NO_SPACE: Final = tuple(os.strerror(number) for number in FULL)
 _VAGUE: Final = frozenset({FailureKind.CRASHED, FailureKind.BAD_OUTPUT})
+_NOT_BY_STOPPING: Final = frozenset(
+    {
+        FailureKind.START_UP,
+        FailureKind.OUT_OF_MEMORY,
+        FailureKind.SCRATCH_FULL,
+        FailureKind.ENGINE_MISSING,
+    }
+)
+"""What a program that was asked to stop says as it would have without."""
 
 
 def of_process(
@@ -32,7 +44,7 @@ def of_process(
     if ended.missing:
         return _missing(ended.missing)
     if ended.stopped is Stopped.TIME:
-        return _time_limit(ended, limits)
+        return _out_of_time(ended, limits)
     if ended.stopped is Stopped.MEMORY:
         return _out_of_memory(ended, limits)
     if ended.code is None:
@@ -55,9 +67,26 @@ def refined(failure: Failure, ended: Ended, files: Mapping[str, str]) -> Failure
     return failure.model_copy(update={"evidence": evidence, "remedy": remedy})
 
 
+def asked_to_stop(failure: Failure, ended: Ended, limits: Limits) -> Failure:
+    """What a program that was asked to stop left undone is no failure of the chemistry."""
+    if not ended.asked or failure.kind in _NOT_BY_STOPPING:
+        return failure
+    said: Evidence = {"the engine said": f"{failure.kind.value}: {failure.cause}"}
+    late = _out_of_time(ended, limits)
+    evidence = failure.evidence | late.evidence | said
+    return late.model_copy(update={"evidence": evidence, "checks": failure.checks})
+
+
+def with_ranks(failure: Failure, ranks: int) -> Failure:
+    """Say how many MPI ranks shared too little memory; the ladder may try fewer."""
+    if failure.kind is not FailureKind.OUT_OF_MEMORY:
+        return failure
+    return failure.model_copy(update={"evidence": failure.evidence | {"ranks": ranks}})
+
+
 def of_our_code(error: Exception, where: str) -> Failure:
     """An exception of qfarm's own code: one poisonous fragment must not stop the loop."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return _scratch_full(f"{where}: {error}", {})
     trace = "".join(traceback.format_exception(error)[-TAIL_LINES:])
     return Failure(
@@ -104,15 +133,32 @@ def _missing(trace: str) -> Failure:
     )
 
 
-def _time_limit(ended: Ended, limits: Limits) -> Failure:
+def _out_of_time(ended: Ended, limits: Limits) -> Failure:
+    how = "was asked to stop in order" if ended.stopped is None else "was killed"
+    used: Evidence = {
+        "wall time, s": round(ended.wall_seconds, 1),
+        "CPU time, s": round(ended.cpu_seconds, 1),
+    }
+    return _walltime(how, used, limits) if limits.walltime else _time_limit(how, used, limits)
+
+
+def _walltime(how: str, used: Evidence, limits: Limits) -> Failure:
+    return Failure(
+        kind=FailureKind.WALLTIME,
+        cause="the walltime of the partition ended before the attempt, which had "
+        f"{limits.seconds:.4g} s left; it {how}",
+        evidence={"walltime left, s": round(limits.seconds, 1), **used},
+        remedy="Nothing, while the next attempts go on from the restart files. If it happens "
+        "again and again, raise walltime of the partition in qfarm.toml: an engine that cannot "
+        "restart must end within one.",
+    )
+
+
+def _time_limit(how: str, used: Evidence, limits: Limits) -> Failure:
     return Failure(
         kind=FailureKind.TIME_LIMIT,
-        cause=f"the attempt took longer than the stage's limit of {limits.seconds:g} s",
-        evidence={
-            "time limit, s": limits.seconds,
-            "wall time, s": round(ended.wall_seconds, 1),
-            "CPU time, s": round(ended.cpu_seconds, 1),
-        },
+        cause=f"the attempt reached the stage's limit of {limits.seconds:g} s; it {how}",
+        evidence={"time limit, s": limits.seconds, **used},
         remedy="Raise time_limit of this stage in the protocol, submit the fragments again and "
         "`qfarm retry`; or give the partition more threads. CPU time far below wall time means "
         "an overloaded machine.",

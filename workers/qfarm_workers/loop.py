@@ -1,10 +1,10 @@
 """The pull loop of a worker: claim, attempt, commit, next; until nothing is left to do."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from time import monotonic, sleep
 from typing import Final, TypeVar
 
 from structlog.typing import FilteringBoundLogger
@@ -14,13 +14,18 @@ from qfarm import config
 from qfarm.errors import ConfigError, LeaseLostError, ScratchFullError, StoreError
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Refusal, Store
-from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Worker
+from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_schemas.config import LeaseConfig, Partition
+from qfarm_schemas.failure import FailureKind
 from qfarm_workers import attempt, log
-from qfarm_workers.attempt import Bench, Engines, Finished, Prepared
+from qfarm_workers.bench import Bench, Engines, places_of
+from qfarm_workers.finished import Finished
 from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
+from qfarm_workers.lifetime import lifetime
+from qfarm_workers.prepare import Prepared
 from qfarm_workers.process import EngineProcess
+from qfarm_workers.restart import Restarts, of_use
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
 
 OUTAGE_SECONDS: Final = 600.0
@@ -54,6 +59,8 @@ class Loop:
         Gets one line for each attempt.
     attempts : int
         Attempts committed so far.
+    outlived : bool
+        Whether the loop ended because its lifetime did, and not for want of work.
     """
 
     store: Store
@@ -62,12 +69,16 @@ class Loop:
     lease: LeaseConfig
     log: FilteringBoundLogger
     attempts: int = 0
+    outlived: bool = False
     _out_of_room: frozenset[str] = frozenset()
     _wait: float = SHORTEST_WAIT
 
     def run(self) -> int:
-        """Work until drained or until nothing is left; the number of attempts."""
+        """Work until drained, too old or until nothing is left; the number of attempts."""
         while not self._drained():
+            self.outlived = self.outlived or not self.bench.lifetime.worth_a_claim(monotonic())
+            if self.outlived:
+                break
             self._need_room()
             claimed = patiently(lambda: self.store.claim(self.worker, self.lease.seconds))
             if claimed is None:
@@ -96,14 +107,14 @@ class Loop:
 
     def _rest(self) -> None:
         """Wait for what others do; longer and longer, because that may take hours."""
-        time.sleep(self._wait)
+        sleep(self._wait)
         self._wait = min(2 * self._wait, LONGEST_WAIT)
 
     def _take(self, claimed: Claim | Refusal) -> None:
         if isinstance(claimed, Refusal):
             self.log.warning("refused", fw_id=claimed.fw_id, reason=claimed.reason)
             return
-        prepared = attempt.prepare(claimed, self.bench.partition, self.bench.engines)
+        prepared = attempt.prepare(claimed, self.bench)
         if isinstance(prepared, Finished):
             self._commit(claimed, prepared)
             return
@@ -126,11 +137,38 @@ class Loop:
             self.log.warning("dropped", key=claim.key, number=claim.number)
             return
         self.attempts += 1
+        # What is left is the margin for stopping: the same stage would fail once more in it.
+        self.outlived = _kind(made) is FailureKind.WALLTIME
+        self._forget_restart(finished)
         self._out_of_room = _out_of_room(self._out_of_room, made)
         self.log.info("attempt", **_line(made), then=type(finished.decision).__name__.lower())
+        if finished.trouble:
+            self.log.warning("trouble", key=claim.key, number=claim.number, why=finished.trouble)
+
+    def _forget_restart(self, finished: Finished) -> None:
+        """Remove restart files of no more use; a claim that was lost never comes here."""
+        made, restarts = finished.attempt, self.bench.restarts
+        if restarts is not None and not of_use(finished.decision, made.outcome):
+            restarts.forget(made.key)
 
 
-def work(start: str, partition: str, launcher: str, name: str, look_up: Engines) -> int:
+@dataclass(frozen=True)
+class Worked:
+    """How a loop ended.
+
+    Attributes
+    ----------
+    attempts : int
+        Committed.
+    outlived : bool
+        Whether its lifetime ended it: there may be work left.
+    """
+
+    attempts: int
+    outlived: bool
+
+
+def work(start: str, partition: str, launcher: str, name: str, look_up: Engines) -> Worked:
     """Open the farm and run a pull loop: what a launcher submits.
 
     Parameters
@@ -148,8 +186,8 @@ def work(start: str, partition: str, launcher: str, name: str, look_up: Engines)
 
     Returns
     -------
-    int
-        Number of attempts committed.
+    Worked
+        How the loop ended.
     """
     farm = config.load(Path(start))
     chosen = partition_of(farm.config.partitions, partition)
@@ -160,9 +198,18 @@ def work(start: str, partition: str, launcher: str, name: str, look_up: Engines)
         log.to_file(log.path_in(farm.folder)) as lines,
     ):
         process.start()
-        bench = Bench(process, Scratch(folder, farm.config.keep_scratch), chosen, look_up)
+        bench = Bench(
+            process,
+            Scratch(folder, farm.config.keep_scratch),
+            chosen,
+            look_up,
+            places_of(farm, chosen),
+            Restarts(farm.folder / "restart"),
+            lifetime(chosen.walltime, monotonic()),
+        )
         worker = this_process(name, chosen.name, launcher)
-        return Loop(store, bench, worker, farm.config.lease, lines).run()
+        loop = Loop(store, bench, worker, farm.config.lease, lines)
+        return Worked(loop.run(), loop.outlived)
 
 
 def partition_of(partitions: tuple[Partition, ...], name: str) -> Partition:
@@ -193,9 +240,12 @@ def patiently(call: Callable[[], _T]) -> _T:
 
 def _out_of_room(before: frozenset[str], made: Attempt) -> frozenset[str]:
     """Stages whose attempts in a row, the last one included, found no space."""
-    outcome = made.outcome
-    full = isinstance(outcome, Failure) and outcome.kind is FailureKind.SCRATCH_FULL
+    full = _kind(made) is FailureKind.SCRATCH_FULL
     return before | {made.key} if full else frozenset()
+
+
+def _kind(made: Attempt) -> FailureKind | None:
+    return made.outcome.kind if isinstance(made.outcome, Failure) else None
 
 
 def _line(made: Attempt) -> dict[str, object]:

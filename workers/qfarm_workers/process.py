@@ -50,14 +50,42 @@ class Stopped(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Wall time in seconds, and resident memory in MB of the program and its descendants.
+class SoftStop:
+    """A file that makes a program stop in order.
 
-    Memory that processes share is counted once for each of them.
+    Attributes
+    ----------
+    file : str
+        Its name in the scratch folder.
+    after : float
+        When it is made: seconds after the start.
+    """
+
+    file: str
+    after: float
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a program may use.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall time, s.
+    memory_mb : float
+        Resident memory of the program and its descendants, MB; what processes share is counted
+        once for each of them.
+    soft_stop : SoftStop or None
+        How the program is asked to stop before the time is over.
+    walltime : bool
+        Whether the time ends with the worker's own, and not with the stage's limit.
     """
 
     seconds: float
     memory_mb: float
+    soft_stop: SoftStop | None = None
+    walltime: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,8 @@ class Ended:
         Why the worker ended it; None when it ended by itself.
     missing : str
         Why it could not be started; empty when it was.
+    asked : bool
+        Whether it was asked to stop in order.
     """
 
     code: int | None
@@ -82,6 +112,7 @@ class Ended:
     peak_memory_mb: float = 0.0
     stopped: Stopped | None = None
     missing: str = ""
+    asked: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -155,9 +186,9 @@ class EngineProcess:
         self, program: PythonCall | Command, folder: Path, limits: Limits, stop: Event
     ) -> Ended:
         """Run a program in `folder` until it ends, passes a limit, or `stop` is set."""
+        watch = _Watch(limits, stop, folder)
         self.start()
         self._channel.send(request(program, folder))
-        watch = _Watch(limits, stop)
         while True:
             if not self._channel.ready(LOOK_SECONDS):
                 stopped = watch.look()
@@ -213,7 +244,7 @@ class EngineProcess:
             self._supervisor.kill()
         watch.kill()
         self.close()
-        return Ended(None, wall_seconds=watch.seconds, peak_memory_mb=watch.peak_memory_mb)
+        return watch.unseen()
 
 
 @dataclass
@@ -222,7 +253,9 @@ class _Watch:
 
     limits: Limits
     stop: Event
+    folder: Path
     peak_memory_mb: float = 0.0
+    _asked: bool = False
     _family: list[psutil.Process] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
 
@@ -231,7 +264,8 @@ class _Watch:
         return time.monotonic() - self._began
 
     def started(self, pid: int) -> None:
-        self._began = time.monotonic()  # imports are over; they are not the program's time
+        if not self.limits.walltime:  # that goes on while engines are imported
+            self._began = time.monotonic()  # imports are over; they are not the program's time
         with suppress(psutil.NoSuchProcess):
             self._family = [psutil.Process(pid)]
 
@@ -243,14 +277,28 @@ class _Watch:
             return Stopped.ASKED
         if memory_mb > self.limits.memory_mb:
             return Stopped.MEMORY
+        self._ask()
         return Stopped.TIME if self.seconds > self.limits.seconds else None
+
+    def _ask(self) -> None:
+        """Make the soft-stop file when its time has come."""
+        wish = self.limits.soft_stop
+        if wish is None or self._asked or self.seconds < wish.after:
+            return
+        with suppress(OSError):  # a full disk: the program will be killed
+            (self.folder / wish.file).touch()
+            self._asked = True
 
     def ended(self, answer: Mapping[str, Any]) -> Ended:
         if "missing" in answer:
             return Ended(None, wall_seconds=self.seconds, missing=answer["missing"])
         usage = dict(answer["ended"])
         usage["peak_memory_mb"] = max(usage["peak_memory_mb"], self.peak_memory_mb)
-        return Ended(**usage)
+        return Ended(**usage, asked=self._asked)
+
+    def unseen(self) -> Ended:
+        """The end of a program that nobody saw."""
+        return Ended(None, self.seconds, peak_memory_mb=self.peak_memory_mb, asked=self._asked)
 
     def kill(self) -> None:
         """Kill what was last seen of the program; psutil never kills a reused pid."""

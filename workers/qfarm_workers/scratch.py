@@ -1,7 +1,7 @@
 """Scratch: the folder of one attempt, fresh for every key and token."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -20,6 +20,9 @@ LARGEST: Final = 64 * 2**20
 LARGEST_KEPT: Final = 4 * 2**20
 """Bytes: a kept folder of a failed attempt loses larger files, which are an engine's temporaries;
 thousands of failures must not fill the disk."""
+
+_HEAD: Final = 8192
+"""Bytes at the beginning that tell text from binary."""
 
 SMALLEST_ROOM: Final = 50.0
 """MB that must be free before an attempt: its input, output and some temporaries."""
@@ -88,25 +91,40 @@ def fill(folder: Path, files: Mapping[str, str]) -> None:
 def texts(folder: Path) -> dict[str, str]:
     """Name -> text of every text file directly in the folder."""
     plain = (path for path in sorted(folder.iterdir()) if _is_plain(path))
-    read = ((path.name, _read(path)) for path in plain)
-    return {name: text for name, text in read if text is not None}
+    read = ((path.name, text(path)) for path in plain)
+    return {name: found for name, found in read if found is not None}
+
+
+def text(path: Path) -> str | None:
+    """Text of a file, of a very large one its end; None for one that is no text."""
+    with path.open("rb") as file:
+        if b"\0" in file.read(_HEAD):  # a density of gigabytes is not read for this
+            return None
+        size = path.stat().st_size
+        file.seek(max(0, size - LARGEST))
+        data = file.read(min(size, LARGEST))
+    return None if b"\0" in data[:_HEAD] else data.decode(errors="replace")
+
+
+def link(folder: Path, name: str, target: Path) -> None:
+    """Let a folder that the place of execution keeps appear in a scratch folder."""
+    (folder / name).symlink_to(target.resolve(), target_is_directory=True)
+
+
+def others(folder: Path, known: Collection[str]) -> tuple[str, ...]:
+    """Names in a scratch folder that are not among the known ones."""
+    found = {path.name for path in folder.iterdir()}
+    return tuple(sorted(found - {OWNER, *known}))
 
 
 def _drop_large(folder: Path) -> None:
-    for path in folder.rglob("*"):
+    for path in folder.rglob("*"):  # it enters no linked folder
         if path.is_file() and not path.is_symlink() and path.stat().st_size > LARGEST_KEPT:
             path.unlink(missing_ok=True)
 
 
 def _is_plain(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.name != OWNER
-
-
-def _read(path: Path) -> str | None:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - LARGEST))
-        data = file.read(LARGEST)
-    return None if b"\0" in data[:8192] else data.decode(errors="replace")
 
 
 def _dead(mark: Path, gone: Callable[[Worker], bool]) -> bool:

@@ -1,0 +1,88 @@
+"""Lifetimes and limits: when an attempt is asked to end, when it is killed, when none begins."""
+
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qfarm_workers.lifetime import (
+    LONGEST_HAND_BACK,
+    LONGEST_MARGIN,
+    SHORTEST_MARGIN,
+    Lifetime,
+    hand_back,
+    lifetime,
+    limits,
+    margin,
+)
+from qfarm_workers.process import SoftStop
+
+HOUR, DAY = 3600.0, 86400.0
+SECONDS = st.floats(min_value=0, max_value=1e7)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(0.0, 0.0), (1.0, 0.5), (5.0, 1.0), (60.0, 6.0), (HOUR, 360.0), (DAY, 1800.0)],
+)
+def test_margin(limit: float, expected: float) -> None:
+    assert margin(limit) == expected
+
+
+@given(SECONDS)
+def test_a_program_has_time_both_to_work_and_to_stop(limit: float) -> None:
+    assert 0 <= margin(limit) <= min(limit / 2, LONGEST_MARGIN)
+    assert limit < 2 * SHORTEST_MARGIN or margin(limit) >= SHORTEST_MARGIN
+
+
+def test_a_stage_that_fits_has_its_own_limit() -> None:
+    allowed = limits(HOUR, DAY, 2000, "abort_scf")
+    assert (allowed.seconds, allowed.memory_mb, allowed.walltime) == (HOUR, 2000, False)
+    assert allowed.soft_stop == SoftStop("abort_scf", HOUR - 360)
+
+
+def test_a_stage_that_does_not_fit_ends_with_the_worker() -> None:
+    allowed = limits(DAY, HOUR, 2000, None)
+    assert (allowed.seconds, allowed.walltime) == (HOUR, True)
+    assert allowed.soft_stop is None
+
+
+def test_no_walltime_is_no_limit() -> None:
+    allowed = limits(DAY, Lifetime().left(1e9), 2000, None)
+    assert (allowed.seconds, allowed.walltime) == (DAY, False)
+    assert lifetime(None, 5.0) == Lifetime()
+    assert Lifetime().worth_a_claim(1e9)
+
+
+def test_a_worker_past_its_end_kills_at_once() -> None:
+    assert limits(DAY, -5.0, 2000, "stop").seconds == 0
+    assert limits(DAY, -5.0, 2000, "stop").walltime
+
+
+@pytest.mark.parametrize(
+    ("walltime", "age", "claims"),
+    [
+        (DAY, 0, True),
+        (DAY, DAY - LONGEST_HAND_BACK - 601, True),
+        (DAY, DAY - LONGEST_HAND_BACK - 599, False),
+        (100.0, 0, True),
+        (100.0, 69, True),
+        (100.0, 71, False),
+    ],
+)
+def test_nothing_is_claimed_with_too_little_life_left(
+    walltime: float, age: float, claims: bool
+) -> None:
+    began = 1234.5
+    assert lifetime(walltime, began).worth_a_claim(began + age) is claims
+
+
+@given(st.floats(min_value=0.01, max_value=1e7))
+def test_a_fresh_worker_always_claims(walltime: float) -> None:
+    """Else a pool would submit loops for ever, and none would do anything."""
+    fresh = lifetime(walltime, 0.0)
+    assert fresh.worth_a_claim(0.0)
+    assert 0 < fresh.left(0.0) < walltime
+    assert hand_back(walltime) <= LONGEST_HAND_BACK
+    assert fresh.left(0.0) != inf

@@ -1,0 +1,87 @@
+"""Lifetime: how long a worker and its attempts may take, and when they are asked to end. Pure."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from qfarm_workers.process import LOOK_SECONDS, Limits, SoftStop
+
+SHARE: Final = 0.1
+"""Part of a time limit that a program asked to stop in order gets for doing so."""
+
+LONGEST_MARGIN: Final = 1800.0
+"""s: of that part; an SCF iteration or a geometry step of a large fragment is shorter."""
+
+SHORTEST_MARGIN: Final = 4 * LOOK_SECONDS
+"""s: of that part; time is looked at now and then only."""
+
+LONGEST_HAND_BACK: Final = 120.0
+"""s: what is kept free at a worker's end to parse, to save restart files and to commit."""
+
+LEAST: Final = 600.0
+"""s: a worker with less time left claims nothing, unless its whole life is short."""
+
+LEAST_SHARE: Final = 0.2
+"""Part of a short life that must be left for a claim."""
+
+
+@dataclass(frozen=True)
+class Lifetime:
+    """The time for which a worker may count on its place of execution.
+
+    Attributes
+    ----------
+    seconds : float
+        How long; infinity where nothing ends it.
+    began : float
+        When, by the monotonic clock, s.
+    """
+
+    seconds: float = inf
+    began: float = 0.0
+
+    def left(self, now: float) -> float:
+        """Seconds until the engine must have ended, so that there is time to hand back."""
+        return self.began + self.seconds - hand_back(self.seconds) - now
+
+    def worth_a_claim(self, now: float) -> bool:
+        """Whether enough time is left to begin another attempt."""
+        return self.seconds == inf or self.left(now) >= min(LEAST, LEAST_SHARE * self.seconds)
+
+
+def lifetime(walltime: float | None, now: float) -> Lifetime:
+    """Lifetime of a worker that begins now, on a partition with this walltime."""
+    return Lifetime() if walltime is None else Lifetime(walltime, now)
+
+
+def hand_back(seconds: float) -> float:
+    """Seconds kept free at the end of a life of `seconds`."""
+    return min(LONGEST_HAND_BACK, SHARE * seconds)
+
+
+def margin(seconds: float) -> float:
+    """Seconds before a limit of `seconds` at which a program is asked to stop in order.
+
+    Never more than half of the limit.
+    """
+    wanted = min(LONGEST_MARGIN, max(SHORTEST_MARGIN, SHARE * seconds))
+    return min(wanted, seconds / 2)
+
+
+def limits(time_limit: float, left: float, memory_mb: float, soft_stop: str | None) -> Limits:
+    """Limits of an attempt.
+
+    Parameters
+    ----------
+    time_limit : float
+        The stage's own, s.
+    left : float
+        Of the worker's lifetime, s.
+    memory_mb : float
+        MB.
+    soft_stop : str or None
+        Name of the file that makes the program stop in order.
+    """
+    seconds = max(0.0, min(time_limit, left))
+    ask = SoftStop(soft_stop, seconds - margin(seconds)) if soft_stop else None
+    return Limits(seconds, memory_mb, ask, walltime=left < time_limit)
