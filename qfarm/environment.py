@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Final
 
 from pydantic import BaseModel
-from pydantic_core import ErrorDetails
 
 from qfarm.errors import ConfigError
 from qfarm_schemas.config import FarmConfig
@@ -60,9 +59,11 @@ def _plain(name: str) -> str:
     return name.upper().removeprefix(PREFIX).replace("__", "_")
 
 
-def with_variable(detail: ErrorDetails, fault: str, environment: Mapping[str, str]) -> str:
-    """Name the variable behind a fault, when one set the value."""
-    words = [str(part).upper() for part in detail["loc"]]
+def with_variable(
+    location: tuple[int | str, ...], fault: str, environment: Mapping[str, str]
+) -> str:
+    """Name the variable behind a fault at a field, when one set the value."""
+    words = [str(part).upper() for part in location]
     names = (PREFIX + "__".join(words[:length]) for length in range(len(words), 0, -1))
     upper = {name.upper(): name for name in environment}
     found = next((upper[name] for name in names if name in upper), None)

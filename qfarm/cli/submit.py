@@ -4,20 +4,36 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from qfarm import config
+from qfarm import config, sites
 from qfarm.cli import summary
 from qfarm.cli.console import stderr, stdout
 from qfarm.cli.farm import open_farm
+from qfarm.engines import engine
 from qfarm.errors import InputError, UserError
-from qfarm.intake import Batch, Examiner, Fate, Problem, Spool, open_spool, read, size_of
+from qfarm.intake import (
+    Batch,
+    Examiner,
+    Fate,
+    Flaw,
+    Kind,
+    Once,
+    Problem,
+    Spool,
+    open_spool,
+    read,
+    size_of,
+)
 from qfarm.intake.labels import NAME
 from qfarm.store.protocol import Added, Store
+from qfarm_schemas.config import Stage
+from qfarm_schemas.fragment import Fragment
 
 PRIORITY: Final = 1000
 """Largest priority, and the negative of the smallest."""
@@ -65,8 +81,10 @@ def command(
     A batch with an invalid frame is rejected as a whole, unless --skip-invalid is given. Exit
     code 0: accepted (or, with --dry-run, acceptable); 1: rejected, nothing was written.
     """
-    named = config.load_protocol(protocol, config.load())
-    examiner = Examiner(named, _name(fragment_class), _names(tags or []))
+    farm = config.load()
+    named = config.load_protocol(protocol, farm)
+    lacking = Once(partial(_lacking, farm))
+    examiner = Examiner(named, _name(fragment_class), _names(tags or []), lacking=lacking)
     with ExitStack() as stack:
         store = stack.enter_context(_store(dry_run))
         spool = Spool(stack.enter_context(open_spool()))
@@ -83,6 +101,17 @@ def command(
     _report(result, as_json)
     if not accepted:
         raise typer.Exit(1)
+
+
+def _lacking(farm: config.Farm, fragment: Fragment, stage: Stage) -> Flaw | None:
+    """What parameter file lacks, or is not what it should be, in a partition that may run it."""
+    used = engine(stage.level.engine)
+    for partition in farm.config.partitions:
+        if stage.partition in (None, partition.name):
+            lack = sites.site(farm, used, fragment, stage.level, partition)
+            if isinstance(lack, sites.Missing):
+                return Flaw(Kind.PARAMETERS, lack.what, lack.remedy)
+    return None
 
 
 def _accepted(batch: Batch, skip_invalid: bool) -> bool:

@@ -1,7 +1,7 @@
 """Examine: from one frame to its plan, or to every problem it has. Pure."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, replace
 
 from qfarm.engines import engine
 from qfarm.intake import labels
@@ -16,6 +16,9 @@ from qfarm_schemas.fragment import Fragment
 
 Refuse = Callable[[Fragment, Stage], str | None]
 """Why a stage's engine cannot compute a fragment; None when it can."""
+
+Lacking = Callable[[Fragment, Stage], Flaw | None]
+"""Which parameter files of a stage are missing; None when all are there."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,26 @@ def refusal(fragment: Fragment, stage: Stage) -> str | None:
     return engine(stage.level.engine).refuse(fragment, stage.level, stage.task)
 
 
+def nothing_lacks(fragment: Fragment, stage: Stage) -> None:
+    """Stand for a place that has every file."""
+
+
+class Once:
+    """Ask once for each engine, level, partition and set of elements; a batch repeats few."""
+
+    def __init__(self, ask: Lacking) -> None:
+        self._ask = ask
+        self._known: dict[Hashable, Flaw | None] = {}
+
+    def __call__(self, fragment: Fragment, stage: Stage) -> Flaw | None:
+        """Ask, or remember the answer."""
+        elements = frozenset(fragment.numbers.tolist())
+        key = (stage.level.id, stage.partition, elements)
+        if key not in self._known:
+            self._known[key] = self._ask(fragment, stage)
+        return self._known[key]
+
+
 @dataclass(frozen=True)
 class Examiner:
     """What a submission asks for.
@@ -46,12 +69,15 @@ class Examiner:
         Added to the tags in the file.
     refuse : callable
         Asks the engine of a stage.
+    lacking : callable
+        Asks for its parameter files, if the engine does not refuse.
     """
 
     protocol: Protocol
     fragment_class: str | None = None
     tags: tuple[str, ...] = ()
     refuse: Refuse = refusal
+    lacking: Lacking = nothing_lacks
 
     def examine(self, frame: Frame | Problem) -> Plan | Rejected:
         """Give a frame its plan, or list all that is wrong with it."""
@@ -93,13 +119,16 @@ class Examiner:
         refusals = tuple(self._refusals(planned))
         return tuple(dict.fromkeys(refusals)) or planned
 
-    def _refusals(self, planned: Plan) -> list[Flaw]:
-        asked = ((stage, self.refuse(planned.fragment, stage)) for stage in planned.stages)
-        return [
-            Flaw(Kind.ENGINE, f"stage {stage.name!r} ({stage.level.engine}): {_end(reason)}", "")
-            for stage, reason in asked
-            if reason is not None
-        ]
+    def _refusals(self, planned: Plan) -> Iterator[Flaw]:
+        for stage in planned.stages:
+            reason = self.refuse(planned.fragment, stage)
+            where = f"stage {stage.name!r} ({stage.level.engine})"
+            if reason is not None:
+                yield Flaw(Kind.ENGINE, f"{where}: {_end(reason)}", "")
+                continue
+            lack = self.lacking(planned.fragment, stage)
+            if lack is not None:
+                yield replace(lack, what=f"{where}: {_end(lack.what)}")
 
     def _class_of(self, read: Structure) -> str:
         named = self.fragment_class or labels.fragment_class(read)

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     TAGS = "tags"
     LEVEL = "no level of theory"
     ENGINE = "an engine cannot do it"
+    PARAMETERS = "parameter files are missing"
 
 
 @dataclass(frozen=True)

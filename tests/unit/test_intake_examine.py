@@ -123,7 +123,7 @@ def test_what_would_be_passed_over_is_refused_once(comment: str) -> None:
 def test_no_level_for_the_size() -> None:
     atoms = tuple(f"He 0 0 {i}" for i in range(61))
     found = examiner().examine(frame("class=ion", atoms))
-    assert "class 'ion' with 61 atoms in stage 'single_point'" in problems(found)[Kind.LEVEL]
+    assert "class 'ion' with 61 atoms of He in stage 'single_point'" in problems(found)[Kind.LEVEL]
     assert isinstance(found, Rejected)
     assert (found.fragment_class, found.n_atoms) == ("ion", 61)
 
