@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "cancel": Command("qfarm.cli.cancel:command", "Take stages out of the queue."),
         "export": Command("qfarm.cli.export:command", "Write the records to an HDF5 file."),
         "protocol": Command("qfarm.cli.protocol:command", "List protocols, or show one."),
+        "doctor": Command("qfarm.cli.doctor:command", "Find and try all that the farm needs."),
     }
 )
 

@@ -1,6 +1,6 @@
 """``qfarm protocol``: list the protocols, or show one as a table."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
@@ -36,7 +36,7 @@ def show(
     In each stage the first line that matches a fragment counts.
     """
     protocol = config.load_protocol(name)
-    table = Table("class", "atoms", "stage", "engine", "level", "basis", "criteria", box=None)
+    table = Table(*_COLUMNS, box=None)
     for stage in protocol.stages:
         for rule in stage.levels:
             table.add_row(*_row(stage, rule))
@@ -46,10 +46,12 @@ def show(
 
 
 def _row(stage: StageTemplate, rule: LevelRule) -> tuple[str, ...]:
+    which = (", ".join(rule.classes) or "any", _atoms(rule), " ".join(rule.elements) or "any")
     level = rule.level
+    if level is None:
+        return (*which, stage.name, "-", "left out", "-", "-")
     return (
-        ", ".join(rule.classes) or "any",
-        _atoms(rule),
+        *which,
         stage.name,
         level.engine,
         _method(level),
@@ -70,4 +72,8 @@ def _method(level: LevelOfTheory) -> str:
 
 def _scf(level: LevelOfTheory) -> str:
     limits = level.thresholds
-    return f"energy {limits.energy:g} eV, forces {limits.forces:g} eV/A"
+    parts = (("energy", limits.energy, "eV"), ("forces", limits.forces, "eV/A"))
+    return ", ".join(f"{name} {limit:g} {unit}" for name, limit, unit in parts if limit is not None)
+
+
+_COLUMNS: Final = ("class", "atoms", "elements", "stage", "engine", "level", "basis", "criteria")

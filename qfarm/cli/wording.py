@@ -1,6 +1,7 @@
 """Wording: levels of theory, times, sizes and ids as a chemist reads them. Pure."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from qfarm.engines import basis_set, method
 from qfarm_schemas.attempt import Rung
@@ -35,20 +36,18 @@ def basis_words(level: LevelOfTheory) -> str:
 
 
 def thresholds_words(level: LevelOfTheory) -> str:
-    """The four SCF thresholds."""
-    limits = level.thresholds
-    return (
-        f"energy {limits.energy:g} eV, eigenvalue sum {limits.eigenvalues:g} eV, "
-        f"density {limits.density:g}, forces {limits.forces:g} eV/A"
-    )
+    """The SCF thresholds that are required, of four."""
+    limits = ((name, getattr(level.thresholds, field), unit) for field, name, unit in _THRESHOLDS)
+    return ", ".join(f"{name} {limit:g}{unit}" for name, limit, unit in limits if limit is not None)
 
 
 def rung_words(rung: Rung | None) -> str:
-    """SCF aid, geometry aid and basis fallback of a rung."""
+    """Aids and basis fallback of a rung."""
     if rung is None:
         return ""
     basis = f"basis {rung.basis.value}" if rung.basis else ""
-    return ", ".join(part for part in (rung.scf, rung.geometry, basis) if part)
+    parts = (rung.scf, rung.geometry, rung.overlap, rung.memory, basis)
+    return ", ".join(part for part in parts if part)
 
 
 def duration(seconds: float) -> str:
@@ -78,3 +77,11 @@ def id_length(ids: Iterable[str]) -> int:
 def counted(number: int, noun: str) -> str:
     """Return ``1 stage``, ``2 stages``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_THRESHOLDS: Final = (
+    ("energy", "energy", " eV"),
+    ("eigenvalues", "eigenvalue sum", " eV"),
+    ("density", "density", ""),
+    ("forces", "forces", " eV/A"),
+)

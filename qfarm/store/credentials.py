@@ -73,11 +73,16 @@ def uri_launchpad(uri: str, database: str) -> dict[str, Any]:
 
 def write_launchpad(path: Path, fields: dict[str, Any]) -> None:
     """Write what FireWorks' own commands take: ``lpad -l my_launchpad.yaml get_wflows``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_private(path, launchpad_text(fields))
+
+
+def launchpad_text(fields: dict[str, Any]) -> str:
+    """Text of a launchpad file."""
     every = fields | _LAUNCHPAD_COMMON
     # A JSON value is a YAML value too.
     lines = [f"{name}: {json.dumps(value)}" for name, value in every.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_private(path, "\n".join(["# written by `qfarm up`", *lines, ""]))
+    return "\n".join(["# written by `qfarm up`", *lines, ""])
 
 
 def write_private(path: Path, text: str) -> None:

@@ -5,12 +5,13 @@ from typing import Self
 
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
-from qfarm.store import commit, control, indexes, queries
+from qfarm.store import commit, control, indexes, needs, queries
 from qfarm.store.connection import PATIENCE, Connection
 from qfarm.store.contents import Contents
 from qfarm.store.protocol import (
     Added,
     Claim,
+    Need,
     Refusal,
     Row,
     Running,
@@ -102,6 +103,10 @@ class MongoStore:
     def workflow_counts(self) -> dict[str, int]:
         """See `Store.workflow_counts`."""
         return queries.workflow_counts(self._connection)
+
+    def needs(self) -> tuple[Need, ...]:
+        """See `Store.needs`."""
+        return needs.needs(self._connection, self._contents)
 
     def running(self) -> tuple[Running, ...]:
         """See `Store.running`."""

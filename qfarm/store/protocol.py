@@ -9,8 +9,9 @@ from typing import Protocol
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
 from qfarm_schemas.attempt import Attempt, Rung, Worker
-from qfarm_schemas.config import Stage
+from qfarm_schemas.config import Stage, TaskKind
 from qfarm_schemas.fragment import Fragment
+from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.record import Record
 
 
@@ -129,6 +130,31 @@ class StageCount:
     stage: str
     state: StageState
     count: int
+
+
+@dataclass(frozen=True)
+class Need:
+    """What stages that wait, run or failed need of an engine.
+
+    Attributes
+    ----------
+    level : LevelOfTheory
+        The level of the stages.
+    task : TaskKind
+        What they do.
+    partition : str or None
+        Where they must run; None: anywhere.
+    elements : frozenset of frozenset of int
+        Atomic numbers that occur together in a fragment, each combination once.
+    stages : int
+        How many stages there are.
+    """
+
+    level: LevelOfTheory
+    task: TaskKind
+    partition: str | None
+    elements: frozenset[frozenset[int]]
+    stages: int
 
 
 @dataclass(frozen=True)
@@ -254,6 +280,12 @@ class Store(Protocol):
 
     def workflow_counts(self) -> dict[str, int]:
         """Number of workflows by FireWorks state, as ``lpad get_wflows -d count`` sees them."""
+
+    def needs(self) -> tuple[Need, ...]:
+        """What is needed to compute what waits, runs or failed; neither done nor cancelled stages.
+
+        Takes memory for the different levels and combinations of elements only.
+        """
 
     def running(self) -> tuple[Running, ...]:
         """Attempts under way."""

@@ -10,7 +10,8 @@ import pytest
 from qfarm.errors import LeaseLostError, NotFoundError
 from qfarm.ladder import Done, GiveUp, Retry
 from qfarm.store.protocol import Added, Selection, StageState, Store
-from qfarm_schemas.attempt import FailureKind, Rung, Success, Worker
+from qfarm_schemas.attempt import Rung, Success, Worker
+from qfarm_schemas.failure import FailureKind
 from support.build import stage
 from support.work import (
     LEASE,

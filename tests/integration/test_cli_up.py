@@ -276,7 +276,7 @@ def test_protocol_list(run: Callable[..., Any]) -> None:
 def test_protocol_show(run: Callable[..., Any]) -> None:
     lines = run("protocol", "show", "open").stdout.splitlines()
     rows = [line.split() for line in lines[2:]]
-    assert rows[0][:5] == ["any", "any", "preopt", "tblite", "GFN2-xTB"]
+    assert rows[0][:6] == ["any", "any", "any", "preopt", "tblite", "GFN2-xTB"]
     assert [row[:3] for row in rows[1:]] == [["any", "<=", "350"], ["any", ">", "350"]]
     assert "tight" in rows[1]
     assert "intermediate" in rows[2]

@@ -14,7 +14,8 @@ from qfarm.cli.run import summary
 from qfarm.cli.wording import SHORTEST_ID
 from qfarm.store.protocol import Running, StageCount, StageState
 from qfarm_launchers.launcher import Ending, Look
-from qfarm_schemas.attempt import Failure, FailureKind, Rung
+from qfarm_schemas.attempt import Failure, Rung
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import BasisTier
 from support import build
 

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from qfarm.cli.draw import ASCII
 from qfarm.cli.report import Page, pages, rmsd, scf_trace
 from qfarm.cli.show import print_json, show
-from qfarm_schemas.attempt import FailureKind
+from qfarm_schemas.failure import FailureKind
 from support.build import WATER, attempt, failure
 from support.screen import printed
 from support.view import CAUSE, failed, view_of_done, view_of_failed

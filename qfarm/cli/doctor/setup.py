@@ -1,0 +1,42 @@
+"""How each engine is set up, in the words that the user types."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Final
+
+from qfarm import sites
+from qfarm.config import FILE
+from qfarm.engines.base import Engine
+from qfarm_schemas.config import Partition
+
+WHEELS: Final[Mapping[str, str]] = {"pyscf": "pyscf>=2.9", "tblite": "tblite>=0.4"}
+"""What pip installs for the engines that are Python libraries."""
+
+LINES: Final[Mapping[str, str]] = {
+    "aims": """[engines.aims]
+command = "mpirun -n {ranks} /path/to/aims.x"  # your build of FHI-aims
+ranks = 4
+parameters = "/path/to/species_defaults/defaults_2020"
+# prologue = ["module load ..."]  # when it needs modules""",
+    "dftbplus": """[engines.dftbplus]
+command = "/path/to/dftb+"  # conda-forge: conda install dftbplus
+parameters = "/path/to/3ob-3-1"  # folder of the .skf files, from dftb.org
+# prologue = ["module load ..."]  # when it needs modules""",
+}
+"""Tables of ``qfarm.toml`` for programs that the site brings."""
+
+
+def cure_of(engine: Engine, partition: Partition, command: str | None) -> str:
+    """How to bring an engine that is not there; `command` is the launch line that was set."""
+    if engine.name in WHEELS:
+        return f"{shlex.quote(sys.executable)} -m pip install '{WHEELS[engine.name]}'"
+    if command is None:
+        lines = LINES.get(engine.name, f'[engines.{engine.name}]\ncommand = "..."')
+        return f"Write into {FILE}:\n{lines}"
+    return (
+        f"Correct in {FILE}, in the table {sites.table(engine.name, partition)}, the line\n"
+        f'command = "{command}"\n'
+        "or put the program on PATH there, for instance by\n"
+        f'prologue = ["module load {engine.name}"]'
+    )
