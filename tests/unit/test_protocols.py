@@ -47,11 +47,14 @@ def what_is_wrong(folder: Path, text: str) -> str:
     return caught.value.what
 
 
-def test_three_protocols_come_with_qfarm() -> None:
-    assert config.protocols() == ("demo", "open", "open-single-point")
+OPEN = ("demo", "open", "open-single-point")
 
 
-@pytest.mark.parametrize("name", config.protocols())
+def test_four_protocols_come_with_qfarm() -> None:
+    assert config.protocols() == (*OPEN, "qcell")
+
+
+@pytest.mark.parametrize("name", OPEN)
 def test_shipped_protocols_cover_every_size(name: str) -> None:
     protocol = config.load_protocol(name)
     assert protocol.name == name
@@ -62,7 +65,7 @@ def test_shipped_protocols_cover_every_size(name: str) -> None:
         assert {stage.level.engine for stage in planned.stages} <= set(TABLE)
 
 
-@pytest.mark.parametrize("name", config.protocols())
+@pytest.mark.parametrize("name", OPEN)
 def test_shipped_protocols_end_in_pbe0_mbd_at_the_thresholds_of_qcell(name: str) -> None:
     last = config.load_protocol(name).stages[-1]
     assert last.task is TaskKind.SINGLE_POINT
