@@ -173,8 +173,10 @@ def _dispersion(subject: Subject) -> Check | None:
         return None
     energy = subject.result.energy_parts.get("MBD")
     found = "missing" if energy is None else f"{energy:.6f} eV"
-    passed = energy is not None and np.isfinite(energy)
-    return _check("dispersion energy", passed, "an MBD energy", found)
+    # The eigenvalues of the coupled oscillators majorise the uncoupled ones, whose mean they keep,
+    # and the square root is concave: coupling never raises the zero-point energy.
+    passed = energy is not None and -np.inf < energy <= 0.0
+    return _check("dispersion energy", passed, "an MBD energy, never positive", found)
 
 
 def _gap(subject: Subject) -> Check | None:
