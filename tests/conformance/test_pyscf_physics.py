@@ -14,8 +14,9 @@ from qfarm.engines.pyscf import ENGINE
 from qfarm.ladder import GiveUp, decide
 from qfarm.ladder import settings as rung_settings
 from qfarm.verdict import Subject, judge, outcome
-from qfarm_schemas.attempt import Failure, FailureKind, Success
+from qfarm_schemas.attempt import Failure, Success
 from qfarm_schemas.config import Stage
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Result
