@@ -189,7 +189,13 @@ EDITS: list[tuple[str, str, str, FailureKind]] = [
         "dispersion computed",
         BAD,
     ),
-]
+    (" Have a nice", " *** scf_solver: SCF cycle not converged.\n Have a nice", "SCF warning", SCF),
+    ("Have a nice day.", "Have a nice day.\n *** f: stopped", "error message", CRASHED),
+    ("|   Hirshfeld volume        :      7.31505458", "|   Hirshfeld volume : 0.0",
+     "Hirshfeld atoms", BAD),
+    (aims_fixtures.DIPOLE, f"{aims_fixtures.DIPOLE}1\n{aims_fixtures.DIPOLE}",
+     "dipole moment", BAD),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("old", "new", "name", "kind"), EDITS)
@@ -282,6 +288,7 @@ def test_scf_failure_keeps_its_trace_and_gap() -> None:
     assert len(trace) == 19
     assert trace[-1]["density_change"] == 1.073e-06
     assert found.evidence["HOMO-LUMO gap, eV"] == pytest.approx(8.00036923)
+    assert found.cause == "the SCF was not converged in 19 iterations (HOMO-LUMO gap 8.00 eV)"
 
 
 ABORTS: Mapping[str, FailureKind] = {

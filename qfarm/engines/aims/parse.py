@@ -24,6 +24,8 @@ KEPT: Final = 300
 LAST: Final = 200
 """Lines of the output in which the system may say why it ended the program."""
 
+_OF_SCF: Final = (FailureKind.SCF_NOT_CONVERGED, FailureKind.NO_GAP)
+
 _READY: Final = (
     "The next rung starts from this density at the level's own functional and thresholds."
 )
@@ -90,12 +92,17 @@ def _start_up(output: Output, checks: tuple[Check, ...], files: Mapping[str, str
 def _refused(output: Output, checks: tuple[Check, ...], files: Mapping[str, str]) -> Failure:
     """Failure of the first check missed, in one sentence."""
     failure = refused(checks, _evidence(output, files))
-    missed = [check for check in checks if not check.passed]
-    others = ", ".join(check.name for check in missed[1:])
-    cause = f"{missed[0].name}: required {missed[0].required}, found {missed[0].found}"
-    return failure.model_copy(
-        update={"cause": cause + (f"; missed as well: {others}" if others else "")}
-    )
+    missed = tuple(check for check in checks if not check.passed)
+    scf_said = [check.found for check in missed if check.name == "SCF"]
+    if failure.kind in _OF_SCF and scf_said:
+        return failure.model_copy(update={"cause": f"the SCF was {scf_said[0]}"})
+    return failure.model_copy(update={"cause": _cause(missed)})
+
+
+def _cause(missed: tuple[Check, ...]) -> str:
+    first, others = missed[0], ", ".join(check.name for check in missed[1:])
+    cause = f"{first.name}: required {first.required}, found {first.found}"
+    return cause + (f"; missed as well: {others}" if others else "")
 
 
 def _evidence(output: Output, files: Mapping[str, str]) -> dict[str, JsonValue]:

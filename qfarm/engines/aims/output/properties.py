@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qfarm.engines.aims.output.page import Page, number, numbers
-from qfarm.engines.aims.output.scf import BEGIN, TABLE
+from qfarm.engines.aims.output.scf import BEGIN, TABLE, TOTAL, electronvolt
 
 FORCES: Final = "Total atomic forces (unitary forces cleaned) [eV/Ang]"
 HIRSHFELD: Final = "Performing Hirshfeld analysis of fragment charges and moments."
@@ -39,6 +39,12 @@ def energy(page: Page) -> float | None:
     return _last_number(page, UNCORRECTED)
 
 
+def table_energy(page: Page) -> float | None:
+    """Total energy in the last table of energies, eV, 8 decimals."""
+    place = page.last(TOTAL)
+    return None if place is None else electronvolt(page.lines[place])
+
+
 def free_energy(page: Page) -> float | None:
     """Electronic free energy in the final block, eV: differs when states are partly occupied."""
     start, free = page.last(UNCORRECTED), page.last(FREE)
@@ -60,6 +66,11 @@ def forces(page: Page) -> list[tuple[float, ...]]:
     return rows
 
 
+def force_tables(page: Page) -> int:
+    """Tables of final forces; a single point has one."""
+    return page.count(FORCES)
+
+
 def net_force(page: Page) -> tuple[float, ...] | None:
     """Sum of the forces before the program removed it, eV/A."""
     place = page.last("Atomic forces before filtering")
@@ -74,9 +85,10 @@ def dipole(page: Page) -> tuple[float, ...] | None:
 
     The program sums Z r over the nuclei, minus the integral of r rho(r), in the coordinates of
     geometry.in (its ``evaluate_moment_p1``): no other origin is taken, so the moment of an ion
-    depends on where the ion was put.
+    depends on where the ion was put. None as well when several differ.
     """
-    return numbers(page.value(DIPOLE), 3)
+    printed = {numbers(text, 3) for text in page.values(DIPOLE)}
+    return printed.pop() if len(printed) == 1 else None
 
 
 def about_nuclei(
@@ -157,7 +169,7 @@ def _atom(block: dict[str, str], place: int) -> Hirshfeld | None:
     charge, free, volume = (number(block.get(key, "")) for key in keys)
     if len(words) != 4 or words[2] != str(place):
         return None
-    if charge is None or volume is None or free is None or free <= 0:
+    if charge is None or volume is None or free is None or min(free, volume) <= 0:
         return None
     return Hirshfeld(words[3], charge, free, volume)
 

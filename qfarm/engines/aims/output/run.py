@@ -10,8 +10,20 @@ START: Final = "Invoking FHI-aims"
 END: Final = "Have a nice day."
 NOT_CONVERGED: Final = "SELF-CONSISTENCY CYCLE DID NOT CONVERGE"
 
+_GAVE_UP: Final = re.compile(r"^\s*\*\*\* scf_solver: SCF cycle not converged", re.MULTILINE)
+"""The last line of versions of 2026 then; here it counts wherever it stands."""
+
 _LAST: Final = 5
 """Lines from the end in which an abort is looked for: other ranks may write after it."""
+
+_LAUNCHER: Final = 20
+"""Lines at most that a launcher adds."""
+
+_OWN: Final = re.compile(
+    r"\s*(\||\*|Begin|End |Date |Invoking|Self-|SELF-|Total |Performing|Computing|Libmbd|MPI)"
+    r"|.*FHI-aims"
+)
+"""How lines of the program itself begin, and how stops of MPI do."""
 
 _ABORT: Final = re.compile(r"\s*\*\*\* (?![A-Z]+:)(?P<routine>[A-Za-z_]\w*):(?P<message>.*)")
 """``*** scf_solver: SCF cycle not converged.``; banners say ``*** WARNING: ...``."""
@@ -36,13 +48,19 @@ def starts(text: str) -> int:
 
 def warned(text: str) -> bool:
     """Whether the output says, in any format, that the SCF did not converge."""
-    return NOT_CONVERGED in text
+    return NOT_CONVERGED in text or _GAVE_UP.search(text) is not None
 
 
 def ended_well(page: Page) -> bool:
-    """Whether the program reached its end: it takes leave, and nothing but a rule follows."""
+    """Whether the program reached its end: it takes leave, and writes nothing more.
+
+    Launchers of some machines add a few lines of their own ("Application 1 resources: ...").
+    """
     last = page.last(END)
-    return last is not None and not any(line.strip(" -") for line in page.lines[last + 1 :])
+    if last is None:
+        return False
+    after = [line for line in page.lines[last + 1 :] if line.strip(" -")]
+    return len(after) <= _LAUNCHER and not any(map(_OWN.match, after))
 
 
 def abort(page: Page) -> Abort | None:

@@ -49,10 +49,24 @@ class Iteration:
 
 
 def iterations(page: Page) -> tuple[Iteration, ...]:
-    """Every iteration that was printed to its end."""
-    if page.count(TABLE):
+    """Every iteration that was printed to its end.
+
+    The last is empty when its changes cannot be read: those before it must not stand for it.
+    """
+    if page.count(TABLE) and not page.count(ACCURACY):
         return _of_tables(page)
-    return tuple(_of_block(page, start) for start in page.where(ACCURACY))
+    read = tuple(_of_block(page, start) for start in page.where(ACCURACY))
+    return (*read, Iteration()) if _last_is_missing(page) else read
+
+
+def _last_is_missing(page: Page) -> bool:
+    """Whether the SCF says it converged after an iteration without a block of changes."""
+    begun, changes, said = (page.last(key) for key in (BEGIN, ACCURACY, CONVERGED))
+    return (
+        begun is not None
+        and said is not None
+        and (-1 if changes is None else changes) < begun < said
+    )
 
 
 def convergence(trace: Sequence[Iteration]) -> Convergence:
@@ -126,10 +140,11 @@ def _energy_before(page: Page, place: int) -> float | None:
     """Total energy (eV) printed last before line `place`, in the same iteration."""
     start = max((i for i in page.where(BEGIN) if i < place), default=-1)
     found = [i for i in page.where(TOTAL) if start < i < place]
-    return _electronvolt(page.lines[found[-1]]) if found else None
+    return electronvolt(page.lines[found[-1]]) if found else None
 
 
-def _electronvolt(line: str) -> float | None:
+def electronvolt(line: str) -> float | None:
+    """Second energy of a line ``| Total energy : ... Ha ... eV``."""
     words = line.partition(":")[2].split()
     return number(words[2]) if len(words) == 4 and words[3] == "eV" else None
 
@@ -153,7 +168,7 @@ def _of_tables(page: Page) -> tuple[Iteration, ...]:
 
 def _energy_after(page: Page, place: int) -> float | None:
     found = [i for i in page.where(TOTAL) if i > place]
-    return _electronvolt(page.lines[found[0]]) if found else None
+    return electronvolt(page.lines[found[0]]) if found else None
 
 
 def _joined(lines: Sequence[str]) -> list[list[str]]:
