@@ -17,8 +17,9 @@ import pytest
 from qfarm.plan import Plan, workflow_key
 from qfarm.store import open_store, queue, server
 from qfarm.store.protocol import Claim, Running, Selection, StageState, Store
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import Policy, Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion, LevelOfTheory
 from qfarm_workers.identity import this_process

@@ -11,7 +11,7 @@ from qfarm.errors import StoreError
 from qfarm.store import connection
 from qfarm.store.mongo import MongoStore
 from qfarm.store.protocol import Claim, Selection, Store
-from qfarm_schemas.attempt import FailureKind
+from qfarm_schemas.failure import FailureKind
 from support.lpad import check_consistent, launchpad, raw
 from support.proxy import Fault, Proxy, proxied
 from support.work import (

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from qfarm.store.protocol import Row, StageState, View
-from qfarm_schemas.attempt import Attempt, Check, Cost, Failure, FailureKind, Rung
+from qfarm_schemas.attempt import Attempt, Cost, Failure, Rung
+from qfarm_schemas.check import Check
 from qfarm_schemas.config import TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.record import Provenance, Record
 from qfarm_schemas.result import OptimisationStep, ScfIteration
 from support.build import NOW, PBE0, WATER, attempt, result, stage

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from qfarm.store.codec import decode, encode
-from qfarm_schemas.attempt import Attempt, Failure, FailureKind, Worker
+from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_schemas.config import Stage
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.result import Result
 from support.build import WATER, WORKER, attempt, failure, result, stage

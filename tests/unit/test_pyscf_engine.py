@@ -15,8 +15,9 @@ from qfarm.engines import engine, inprocess, label
 from qfarm.engines.base import Exit, Job, PythonCall
 from qfarm.engines.pyscf.basis import TABLE, Basis
 from qfarm.engines.pyscf.settings import Settings, grid_level, settings, tightness
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier, LevelOfTheory, Thresholds
 from support import build

@@ -11,8 +11,8 @@ from qfarm.engines import engine
 from qfarm.engines.base import Job
 from qfarm.engines.tblite import METHODS, failures, trace
 from qfarm.engines.tblite.settings import LADDER, GeometrySettings, SccSettings, temperature
-from qfarm_schemas.attempt import FailureKind
 from qfarm_schemas.config import TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import OptimisationStep, ScfIteration

@@ -11,8 +11,9 @@ from ase.optimize import BFGS
 from qfarm import ladder, verdict
 from qfarm.engines.base import Job
 from qfarm.engines.tblite.settings import LADDER
-from qfarm_schemas.attempt import Failure, FailureKind
+from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import Stage, TaskKind
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import OptimisationStep, Result

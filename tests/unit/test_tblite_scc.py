@@ -11,8 +11,9 @@ import pytest
 from qfarm import ladder, verdict
 from qfarm.engines.base import Job
 from qfarm.engines.tblite.settings import LADDER, SccSettings
-from qfarm_schemas.attempt import Attempt, FailureKind, Success
+from qfarm_schemas.attempt import Attempt, Success
 from qfarm_schemas.config import Stage
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Convergence, Result, ScfIteration

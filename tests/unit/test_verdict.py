@@ -185,11 +185,11 @@ class TestPhysics:
 
     def test_mbd_must_be_there_when_the_level_has_it(self) -> None:
         assert missed(energy_parts={"PBE0": -2077.5}) == ["dispersion energy"]
+        assert missed(energy_parts={"GFN2-xTB": -2077.5}, level=XTB) == []
 
     def test_a_positive_dispersion_energy_is_none(self) -> None:
         assert missed(energy_parts={"PBE0": -2077.5, "MBD": 0.0}) == []
         assert missed(energy_parts={"PBE0": -2077.7, "MBD": 0.2}) == ["dispersion energy"]
-        assert missed(energy_parts={"GFN2-xTB": -2077.5}, level=XTB) == []
 
     @pytest.mark.parametrize(("lumo", "ok"), [(-8.99, True), (-9.0, False), (-10.0, False)])
     def test_gap_is_positive(self, lumo, ok) -> None:
