@@ -90,6 +90,15 @@ _WORDS: Final = tuple(
     (re.compile(pattern, re.IGNORECASE | re.MULTILINE), reason) for pattern, reason in _SAID
 )
 
+_STEP: Final = re.compile(r"^.*\bSTEP \S+ ON \S+ CANCELLED AT (?!.*DUE TO).*$", re.MULTILINE)
+_TASK: Final = re.compile(
+    r"^srun: error: .*: (?:Segmentation fault|Aborted|Bus error|Illegal instruction"
+    r"|Floating point exception|Exited with exit code)",
+    re.MULTILINE,
+)
+"""srun cancels the step of a program whose ranks crash (``--kill-on-bad-exit``): the batch job goes
+on, and the line that announces it says nothing of why."""
+
 _CODES: Final = {
     126: _MISSING,
     127: _MISSING,
@@ -125,12 +134,9 @@ def ending(files: Mapping[str, str], ended: Exit) -> Failure | None:
 
 
 def _streams(files: Mapping[str, str]) -> list[tuple[str, str]]:
-    return [
-        (name, files[name])
-        for pattern in STREAMS
-        for name in sorted(files)
-        if fnmatch(name, pattern)
-    ]
+    names = [name for pattern in STREAMS for name in sorted(files) if fnmatch(name, pattern)]
+    crashed = any(_TASK.search(files[name]) for name in names)
+    return [(name, _STEP.sub("", files[name]) if crashed else files[name]) for name in names]
 
 
 def _line(text: str, found: re.Match[str]) -> str:

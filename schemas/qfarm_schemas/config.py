@@ -215,7 +215,7 @@ class Partition(Model):
     slots: int = Field(default=2, ge=1)
     threads: int = Field(default=1, ge=1)
     memory_mb: int = Field(default=4000, ge=100)
-    walltime: float | None = Field(default=None, gt=0)
+    walltime: float | None = Field(default=None, ge=1)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
 
 

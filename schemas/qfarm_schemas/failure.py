@@ -28,7 +28,7 @@ class FailureKind(StrEnum):
     ENGINE_MISSING = "engine-missing"
     CRASHED = "crashed"
     SCRATCH_FULL = "scratch-full"
-    TIME_LIMIT = "time-limit"  # the stage's own limit, as OUT_OF_MEMORY: too large for it
+    TIME_LIMIT = "time-limit"  # too large for the stage's limit, or for a whole walltime
     WALLTIME = "walltime"  # the batch job ended
     LOST_WORKER = "lost-worker"
     INTERRUPTED = "interrupted"  # by the user

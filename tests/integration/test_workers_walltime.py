@@ -17,7 +17,7 @@ from qfarm_workers import attempt
 from qfarm_workers.bench import Place
 from qfarm_workers.identity import this_process
 from qfarm_workers.prepare import Prepared
-from support import build, steps, wait
+from support import build, engines, steps, wait
 from support.loops import Farm, farm
 
 __all__ = ["farm"]
@@ -236,3 +236,13 @@ def test_records_do_not_repeat_the_checks_of_the_engine(farm: Farm) -> None:
     assert record(farm).deviations == ()
     assert farm.attempts(fragment)[0].fragment_id == fragment
     assert build.WATER.n_atoms == len(record(farm).result.forces)
+
+
+def test_what_cannot_restart_and_needs_more_than_a_life_is_tried_once(farm: Farm) -> None:
+    """An engine without restart files; a second whole life would end like the first."""
+    farm.partition = Partition(walltime=2)
+    fragment = farm.submit(engines.stage("sleep"))
+    farm.work()
+    assert farm.kinds(fragment) == [TIME_LIMIT]
+    assert farm.states(fragment) == [StageState.FAILED]
+    assert "Raise walltime" in farm.view(fragment).rows[0].remedy

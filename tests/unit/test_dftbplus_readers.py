@@ -10,6 +10,7 @@ from qfarm.engines.dftbplus.stdout import Iteration, energy_change
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.elements import NUMBERS
 from qfarm_schemas.failure import FailureKind as Kind
+from qfarm_schemas.result import Result
 from support.dftbplus_fixtures import chosen
 
 ROWS = (
@@ -76,6 +77,13 @@ def test_message_is_read_whole() -> None:
         ("SCC is NOT converged, maximal SCC iterations exceeded", 4, Kind.SCF_NOT_CONVERGED),
         ("SK file with generated name\n 'slako/P-P.skf' not found.", 0, Kind.ENGINE_MISSING),
         ("Missing child: KGrid\nPath: dftbplusinput/Hamiltonian", 0, Kind.BAD_OUTPUT),
+        ("Invalid parser version (14)\nPath: dftbplusinput/Parser", 0, Kind.ENGINE_MISSING),
+        (
+            "Program must be compiled with the mbd library for MBD-dispersion\n"
+            "Path: dftbplusinput/Hamiltonian/DFTB/Dispersion",
+            0,
+            Kind.ENGINE_MISSING,
+        ),
         ("Atoms 1 and 2 are too close together", 0, Kind.BAD_GEOMETRY),
         ("Something never seen", 0, Kind.CRASHED),
     ],
@@ -126,6 +134,44 @@ def test_details_of_a_water_dimer() -> None:
     assert details.forces.shape == (6, 3)
     assert details.scc_converged
     assert details.ended
+
+
+CONDA = "development version (commit: a23bfb2)"
+"""What the package of 25.1 on conda-forge calls itself."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "accepted"),
+    [
+        ("DFTB+ release 25.1", f"DFTB+ {CONDA}", True),
+        ("Parser version: 14", "Parser version: 15", True),
+        ("Parser version: 14", "Parser version: 13", False),
+        ("DFTB+ release 25.1", "", False),
+    ],
+    ids=["checkout", "newer", "older", "nameless"],
+)
+def test_which_programs_are_believed(old: str, new: str, accepted: bool) -> None:
+    """A program prints the newest syntax that it knows, and reads older ones as they were."""
+    case = chosen("water2_sp")
+    said = case.files["stdout.txt"]
+    assert old in said
+    found = ENGINE.parse(case.job, {**case.files, "stdout.txt": said.replace(old, new)}, case.ended)
+    assert isinstance(found, Result) is accepted
+    if accepted and new.endswith(CONDA):
+        assert found.engine_version == f"DFTB+ {CONDA} (3ob-3-1 0123456789ab)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Dipole moment:-1441.12345678-2402.50000000     0.00000000 Debye\n",
+        "Dipole moment:**************  -402.50000000    -0.00000000 Debye\n",
+    ],
+)
+def test_dipole_of_an_ion_far_from_the_origin_fills_its_columns(line: str) -> None:
+    """It ends the file; its numbers are taken from results.tag."""
+    assert detailed.read(line).ended
+    assert not detailed.read(line[:-8]).ended
 
 
 def test_valence_is_that_of_the_program() -> None:

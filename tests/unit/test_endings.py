@@ -92,6 +92,26 @@ def test_other_words_tell_nothing(words: str) -> None:
     assert ending({"stderr.txt": words, "results.tag": "CANCELLED AT"}, Exit(1)) is None
 
 
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ("", None),
+        (" DUE TO TIME LIMIT", Kind.WALLTIME),
+        (" ***\n*** JOB 5 ON n1 CANCELLED AT 2026", Kind.WALLTIME),
+    ],
+)
+def test_step_that_srun_cancels_because_a_rank_crashed_is_a_crash(
+    end: str, kind: Kind | None
+) -> None:
+    words = (
+        "srun: error: n1: task 3: Segmentation fault (core dumped)\n"
+        f"slurmstepd: error: *** STEP 5.0 ON n1 CANCELLED AT 2026-01-01T00:00:00{end}\n"
+        "srun: error: n1: tasks 0-2: Terminated\n"
+    )
+    failure = ending({"stderr.txt": words}, Exit(139))
+    assert (failure and failure.kind) is kind
+
+
 @pytest.mark.parametrize("name", ["killed_slurm_cancel_ABECAL", "killed_slurm_cancel_ANTCEN"])
 def test_cancelled_batch_job(name: str) -> None:
     text = (shared_fixture("aims") / name / "slurm.out").read_text()

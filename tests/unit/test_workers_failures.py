@@ -100,6 +100,16 @@ def test_what_the_engine_diagnosed_stays() -> None:
 DAY = Limits(seconds=3600.0, memory_mb=2000, walltime=True)
 
 
+def test_what_a_whole_life_is_too_short_for_ends_the_stage() -> None:
+    """Ten more lives of a day each would come no further."""
+    final = Limits(seconds=3600.0, memory_mb=2000, walltime=True, final=True)
+    killed = failures.of_process(Ended(-9, 3601.0, stopped=Stopped.TIME), final, None, {})
+    assert killed is not None
+    assert killed.kind is FailureKind.TIME_LIMIT
+    assert "walltime" in killed.cause
+    assert "Raise walltime of the partition" in killed.remedy
+
+
 def test_the_end_of_the_walltime_is_not_the_stages_own_limit() -> None:
     killed = failures.of_process(Ended(-9, stopped=Stopped.TIME), DAY, CALL, {})
     assert killed is not None

@@ -55,6 +55,22 @@ def test_no_walltime_is_no_limit() -> None:
     assert Lifetime().worth_a_claim(1e9)
 
 
+@pytest.mark.parametrize(
+    ("walltime", "age", "fresh"),
+    [
+        (30.0, 0.0, True),
+        (30.0, 2.0, True),
+        (30.0, 3.0, False),
+        (DAY, HOUR, True),
+        (None, 9.0, True),
+    ],
+)
+def test_fresh_lives_give_an_attempt_all_the_time_there_is(
+    walltime: float | None, age: float, fresh: bool
+) -> None:
+    assert lifetime(walltime, 5.0).fresh(5.0 + age) is fresh
+
+
 def test_a_worker_past_its_end_kills_at_once() -> None:
     assert limits(DAY, -5.0, 2000, "stop").seconds == 0
     assert limits(DAY, -5.0, 2000, "stop").walltime

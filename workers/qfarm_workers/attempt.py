@@ -7,7 +7,7 @@ from threading import Event
 from time import monotonic
 
 from qfarm import verdict
-from qfarm.engines.base import Engine, Exit
+from qfarm.engines.base import Engine, Exit, Restart
 from qfarm.engines.launch import ranks
 from qfarm.errors import NotFoundError
 from qfarm.ladder import Ladder, Retry, decide, effective_level
@@ -118,8 +118,10 @@ def _placed(prepared: Prepared, folder: Path) -> Prepared:
 
 
 def _limits(prepared: Prepared, bench: Bench) -> Limits:
-    job, left = prepared.job, bench.lifetime.left(monotonic())
-    return limits(job.stage.time_limit, left, job.memory_mb, prepared.engine.soft_stop)
+    job, engine, now = prepared.job, prepared.engine, monotonic()
+    left = bench.lifetime.left(now)
+    allowed = limits(job.stage.time_limit, left, job.memory_mb, engine.soft_stop)
+    return replace(allowed, final=engine.restart == Restart() and bench.lifetime.fresh(now))
 
 
 def _judged(

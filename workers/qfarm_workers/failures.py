@@ -139,7 +139,9 @@ def _out_of_time(ended: Ended, limits: Limits) -> Failure:
         "wall time, s": round(ended.wall_seconds, 1),
         "CPU time, s": round(ended.cpu_seconds, 1),
     }
-    return _walltime(how, used, limits) if limits.walltime else _time_limit(how, used, limits)
+    if not limits.walltime:
+        return _time_limit(how, used, limits)
+    return _longer_than_a_life(how, used, limits) if limits.final else _walltime(how, used, limits)
 
 
 def _walltime(how: str, used: Evidence, limits: Limits) -> Failure:
@@ -148,9 +150,21 @@ def _walltime(how: str, used: Evidence, limits: Limits) -> Failure:
         cause="the walltime of the partition ended before the attempt, which had "
         f"{limits.seconds:.4g} s left; it {how}",
         evidence={"walltime left, s": round(limits.seconds, 1), **used},
-        remedy="Nothing, while the next attempts go on from the restart files. If it happens "
-        "again and again, raise walltime of the partition in qfarm.toml: an engine that cannot "
-        "restart must end within one.",
+        remedy="Once is nothing to mend: the next attempt has a worker's whole life, or goes on "
+        "from restart files. If it happens again and again, raise walltime of the partition in "
+        "qfarm.toml, then `qfarm retry`.",
+    )
+
+
+def _longer_than_a_life(how: str, used: Evidence, limits: Limits) -> Failure:
+    """The next worker would come no further, so this ends the stage as a time limit does."""
+    return Failure(
+        kind=FailureKind.TIME_LIMIT,
+        cause="the attempt needs more than the walltime of the partition, of which it had "
+        f"{limits.seconds:.4g} s, and its engine cannot go on from restart files; it {how}",
+        evidence={"walltime left, s": round(limits.seconds, 1), **used},
+        remedy="Raise walltime of the partition in qfarm.toml (or give it more threads), then "
+        "`qfarm retry`.",
     )
 
 

@@ -24,6 +24,9 @@ LEAST: Final = 600.0
 LEAST_SHARE: Final = 0.2
 """Part of a short life that must be left for a claim."""
 
+FRESH: Final = 0.9
+"""Part of a life that must be left for an attempt to have had as much time as it can get."""
+
 
 @dataclass(frozen=True)
 class Lifetime:
@@ -47,6 +50,10 @@ class Lifetime:
     def worth_a_claim(self, now: float) -> bool:
         """Whether enough time is left to begin another attempt."""
         return self.seconds == inf or self.left(now) >= min(LEAST, LEAST_SHARE * self.seconds)
+
+    def fresh(self, now: float) -> bool:
+        """Whether an attempt that begins now gets about as much time as any worker can give."""
+        return self.left(now) >= FRESH * (self.seconds - hand_back(self.seconds))
 
 
 def lifetime(walltime: float | None, now: float) -> Lifetime:

@@ -80,12 +80,16 @@ class Limits:
         How the program is asked to stop before the time is over.
     walltime : bool
         Whether the time ends with the worker's own, and not with the stage's limit.
+    final : bool
+        Whether another worker would come no further: this one's life is fresh, and the engine
+        cannot go on from what it leaves.
     """
 
     seconds: float
     memory_mb: float
     soft_stop: SoftStop | None = None
     walltime: bool = False
+    final: bool = False
 
 
 @dataclass(frozen=True)

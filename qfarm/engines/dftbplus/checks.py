@@ -119,10 +119,11 @@ def _fresh(output: Output) -> Check:
 
 
 def _program(output: Output) -> Check:
+    """A newer program reads the syntax that the input names; it prints its own version."""
     said = output.said
-    passed = bool(said.release) and said.parser == str(PARSER_VERSION)
+    passed = bool(said.release) and int(said.parser or 0) >= PARSER_VERSION
     found = f"release {said.release or 'not given'}, parser {said.parser or 'not given'}"
-    required = f"a release of DFTB+ with parser {PARSER_VERSION}"
+    required = f"a DFTB+ that knows parser version {PARSER_VERSION}"
     remedy = messages.INPUT.remedy if said.release else _LOOK
     return _check("program", passed, required, found, remedy=remedy)
 

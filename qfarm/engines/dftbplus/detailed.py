@@ -23,7 +23,11 @@ _FORCES: Final = re.compile(r"^Total Forces\n((?: +\d+(?: +-?\d+\.\d{12}){3}\n)+
 _POPULATIONS: Final = re.compile(
     r"^ Atomic net \(on-site\) populations.*\n.*\n((?: +\d+(?: +-?\d+\.\d{8}){2}\n)+)", re.MULTILINE
 )
-_LAST_NUMBERS: Final = re.compile(r"^Dipole moment:(?: +-?\d+\.\d{8}){3} Debye$", re.MULTILINE)
+_LAST_NUMBERS: Final = re.compile(
+    r"^Dipole moment:(?: *(?:-?\d+\.\d{8}|\*{14})){3} Debye$", re.MULTILINE
+)
+"""Columns of 14 characters touch from -1000 debye on, which an ion 100 A from the origin has."""
+
 _SCC: Final = re.compile(r"^SCC converged$", re.MULTILINE)
 _GEOMETRY: Final = re.compile(r"^Geometry converged$", re.MULTILINE)
 

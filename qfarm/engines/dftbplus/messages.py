@@ -34,8 +34,21 @@ RELAX: Final = Meaning(
 
 INPUT: Final = Meaning(
     FailureKind.BAD_OUTPUT,
-    "qfarm wrote an input that this DFTB+ does not understand (it knows release 25.1): check "
-    "`dftb+ --version` on that partition; with a right release, report the kept scratch folder.",
+    "qfarm wrote an input that this DFTB+ does not understand (it is written for release 25.1): "
+    "read the first lines of stdout.txt for its release; with a right one, report the kept "
+    "scratch folder.",
+)
+
+TOO_OLD: Final = Meaning(
+    FailureKind.ENGINE_MISSING,
+    "This DFTB+ is too old for qfarm's input: put release 24.1 or newer (25.1 is the one known) "
+    "into [engines.dftbplus] of qfarm.toml, then `qfarm retry`.",
+)
+
+NO_MBD: Final = Meaning(
+    FailureKind.ENGINE_MISSING,
+    "This DFTB+ was built without MBD: put one built with libMBD (WITH_MBD) into "
+    "[engines.dftbplus] of qfarm.toml, then `qfarm retry`; or plan dispersion = 'none'.",
 )
 
 UNKNOWN: Final = Meaning(
@@ -56,6 +69,8 @@ _TABLE: Final = (
         re.compile(r"too close|too near", re.IGNORECASE),
         Meaning(FailureKind.BAD_GEOMETRY, "Atoms lie on top of each other: check the geometry."),
     ),
+    (re.compile(r"compiled with the mbd library|Invalid dispersion model"), NO_MBD),
+    (re.compile(r"Invalid parser version"), TOO_OLD),
     (re.compile(r"dftb_in file|HSD parser error|dftbplusinput|[Pp]arser version"), INPUT),
 )
 

@@ -24,7 +24,7 @@ _GRADIENT: Final = re.compile(
 _NORM: Final = re.compile(rf"^gradient norm +{_FLOAT}", re.MULTILINE)
 _ERROR: Final = re.compile(r"^ERROR!\n((?:.+(?:\n|\Z))+)", re.MULTILINE)
 _IGNORED: Final = re.compile(r"^-> (.*ignored by the parser.*)", re.MULTILINE)
-_RELEASE: Final = re.compile(r"DFTB\+ release (\S+)")
+_RELEASE: Final = re.compile(r"^\| +DFTB\+ (?:release )?(\S.*?) *$", re.MULTILINE)
 _PARSER: Final = re.compile(r"^Parser version: +(\d{1,9})$", re.MULTILINE)
 _END: Final = re.compile(r"^Total +=.*\n-{20,} *$", re.MULTILINE)
 
@@ -78,7 +78,9 @@ class Stdout:
     Attributes
     ----------
     release, parser : str
-        Of the program and its input syntax; empty where not printed.
+        Of the program, as ``25.1`` or, of packages built from a checkout (conda-forge's among
+        them), ``development version (commit: ...)``; and the newest input syntax that it knows.
+        Empty where not printed.
     error : str
         What stands behind ``ERROR!``; empty where no such line is.
     ignored : str
