@@ -162,8 +162,8 @@ class Exit:
     stale: tuple[str, ...] = ()
 
 
-class NoSite:
-    """Members of engines that need nothing from the place they run at."""
+class EngineDefaults:
+    """What most engines have no need to say otherwise: nothing from the site, no way to go on."""
 
     command: tuple[str, ...] = ()
     soft_stop: str | None = None

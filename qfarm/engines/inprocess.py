@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 
 from pydantic import JsonValue, ValidationError
 
-from qfarm.engines.base import Exit, Job, NoSite, PythonCall
+from qfarm.engines.base import EngineDefaults, Exit, Job, PythonCall
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.result import Result
@@ -25,7 +25,7 @@ TAIL_LINES: Final = 20
 """Lines of output that go into the evidence of a failure."""
 
 
-class LibraryEngine(NoSite):
+class LibraryEngine(EngineDefaults):
     """What engines that are Python libraries share; `module` computes, by its function ``main``."""
 
     module: ClassVar[str]

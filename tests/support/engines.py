@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qfarm.engines import inprocess
-from qfarm.engines.base import Command, Engine, Exit, Job, NoSite, PythonCall
+from qfarm.engines.base import Command, Engine, EngineDefaults, Exit, Job, PythonCall
 from qfarm.errors import NotFoundError
 from qfarm.ladder import Aid, Ladder
 from qfarm_schemas.attempt import Failure
@@ -15,7 +15,7 @@ from qfarm_schemas.result import Result
 from support import build
 
 
-class ProgramEngine(NoSite):
+class ProgramEngine(EngineDefaults):
     """Runs programs that behave well or badly."""
 
     name = "test"

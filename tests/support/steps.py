@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qfarm import verdict
-from qfarm.engines.base import Command, Engine, Exit, Job, NoSite, Parameters, Restart
+from qfarm.engines.base import Command, Engine, EngineDefaults, Exit, Job, Parameters, Restart
 from qfarm.engines.launch import launch
 from qfarm.errors import NotFoundError
 from qfarm.ladder import Aid, Ladder
@@ -36,7 +36,7 @@ echo finished
 """Takes steps of 0.1 s, keeps the number of those done, and heeds the soft-stop file or not."""
 
 
-class StepEngine(NoSite):
+class StepEngine(EngineDefaults):
     """Runs `SCRIPT` for the level's option ``steps``; heeds a soft stop if ``obedient``."""
 
     name = "steps"

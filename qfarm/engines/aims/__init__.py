@@ -14,7 +14,7 @@ from qfarm.engines.aims.aids import LADDER
 from qfarm.engines.aims.control import control_in
 from qfarm.engines.aims.geometry import geometry_in
 from qfarm.engines.aims.parse import parse
-from qfarm.engines.base import Command, Exit, Job, NoSite, Parameters, Restart
+from qfarm.engines.base import Command, EngineDefaults, Exit, Job, Parameters, Restart
 from qfarm.engines.launch import launch
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import TaskKind
@@ -29,7 +29,7 @@ HEAVIEST_MBD: Final = 86
 """Radon: the last element that MBD is used for here, by libMBD's free-atom reference values."""
 
 
-class AimsEngine(NoSite):
+class AimsEngine(EngineDefaults):
     """PBE0 (+ MBD@rsSCS or MBD-NL) single points by FHI-aims."""
 
     name = "aims"

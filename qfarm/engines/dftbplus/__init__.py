@@ -16,7 +16,7 @@ It prints neither the change of the eigenvalue sum nor that of the forces, so a 
 from collections.abc import Mapping
 from typing import Final
 
-from qfarm.engines.base import Command, Exit, Job, NoSite, Parameters, Restart
+from qfarm.engines.base import Command, EngineDefaults, Exit, Job, Parameters, Restart
 from qfarm.engines.dftbplus import checks, hsd_input, options, output
 from qfarm.engines.dftbplus.parameters import slater_koster_files, symbols
 from qfarm.engines.dftbplus.settings import LADDER
@@ -30,7 +30,7 @@ from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.result import Result
 
 
-class DftbplusEngine(NoSite):
+class DftbplusEngine(EngineDefaults):
     """DFTB+ as a program of the site."""
 
     name = "dftbplus"
