@@ -1,7 +1,8 @@
 """The verdict on every recorded output of FHI-aims and DFTB+, beside the one that must come out.
 
-Run ``python tests/figures/fixture_verdicts.py``. Energies and forces are compared with those that
-other code than qfarm's read from the same files. Exit code 1 if any verdict differs.
+Run ``python tests/figures/fixture_verdicts.py``. Energies and forces, of refused outputs too, are
+compared with those that other code than qfarm's read from the same files. Exit code 1 if any
+verdict differs.
 """
 
 import re
@@ -18,10 +19,14 @@ from conformance.engine_recordings import recordings
 from conformance.engine_runs import kind_of
 from qfarm import verdict
 from qfarm.engines import engine
+from qfarm.engines.aims.output import read as aims_read
+from qfarm.engines.dftbplus.tags import read as tags_of
+from qfarm.engines.dftbplus.tags import scalar, vectors
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.check import Check
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.result import Result
+from qfarm_schemas.units import DFTBPLUS_BOHR, DFTBPLUS_HARTREE
 from support.recorded import Recorded
 
 HEAD = ("recording", "version", "expected", "verdict", "first missed", "energy, eV", "|dE|, eV")
@@ -44,19 +49,33 @@ def _line(name: str, one: Recorded) -> bool:
     """Print one recording; whether its verdict differs."""
     outcome = engine(name).parse(one.job, one.files, one.ended)
     kind = kind_of(one.job, outcome)
-    result = outcome if isinstance(outcome, Result) else None
+    energy, forces = _numbers(name, one)
     words = (
         one.name,
         _version(one),
         _word(one.kind),
         _word(kind) + ("" if kind is one.kind else "  <-- DIFFERS"),
         _first_missed(one, outcome),
-        f"{result.energy:.9f}" if result else "",
-        _off(result and result.energy, one.energy),
+        "" if energy is None else f"{energy:.9f}",
+        _off(energy, one.energy),
     )
-    forces = _off(result and result.forces, one.forces)
-    print(*(f"{word:<{width}}" for word, width in zip(words, WIDTHS, strict=True)), forces)
+    off = _off(forces, one.forces)
+    print(*(f"{word:<{width}}" for word, width in zip(words, WIDTHS, strict=True)), off)
     return kind is not one.kind
+
+
+def _numbers(name: str, one: Recorded) -> tuple[float | None, Any]:
+    """Energy, eV, and forces, eV/A, as the engine's readers find them, refused or not."""
+    if name == "aims":
+        output = aims_read(one.files["stdout.txt"])
+        return output.energy, output.forces
+    tags = tags_of(one.files.get("results.tag", ""))
+    energy = scalar(tags, "mermin_energy")
+    forces = vectors(tags, "forces", one.job.fragment.n_atoms)
+    return (
+        None if energy is None else energy * DFTBPLUS_HARTREE,
+        None if forces is None else forces * DFTBPLUS_HARTREE / DFTBPLUS_BOHR,
+    )
 
 
 def _version(one: Recorded) -> str:
