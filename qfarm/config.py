@@ -312,9 +312,16 @@ def _fault(detail: ErrorDetails) -> str:
         return f"{field}: there is no such field"
     if detail["type"] == "too_short":
         return f"{field}: at least one is needed"
+    if detail["type"] == "tuple_type":
+        return f"{field}: a list in brackets is needed, for instance [{_listed(detail)}]"
     message = detail["msg"].removeprefix("Value error, ")
     shown = _shown(detail["loc"], detail["input"])
     return f"{field}: {message}, not {shown}" if shown else f"{field}: {message}"
+
+
+def _listed(detail: ErrorDetails) -> str:
+    """The value as it would stand in a list; what may be a secret is not repeated."""
+    return json.dumps(detail["input"]) if _shown(detail["loc"], detail["input"]) else "..."
 
 
 def _shown(location: tuple[int | str, ...], given: object) -> str:

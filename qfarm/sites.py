@@ -96,7 +96,7 @@ def site(
     if wrong is not None:
         return Missing(f"{engine.name}: {wrong}", f"Put the right file there. {_TIERS}")
     return Site(
-        command=tuple(shlex.split(chosen.command or "")),
+        command=_launch_line(farm, chosen),
         prologue=chosen.prologue,
         environment=chosen.environment,
         ranks=chosen.ranks,
@@ -143,8 +143,27 @@ def folder(farm: Farm, chosen: EngineConfig) -> Path | None:
 
 def table(engine: str, partition: Partition | None) -> str:
     """Heading of the table in ``qfarm.toml`` that the settings of an engine come from."""
-    own = partition is not None and engine in partition.engines
-    return f"[partitions.engines.{engine}]" if own else f"[engines.{engine}]"
+    if partition is not None and engine in partition.engines:
+        return f"[partitions.engines.{engine}] of partition {partition.name!r}"
+    return f"[engines.{engine}]"
+
+
+def _launch_line(farm: Farm, chosen: EngineConfig) -> tuple[str, ...]:
+    """Words of the launch line, ``~`` at their beginning filled in as a shell would do it.
+
+    A program named by a relative path lies below the folder of ``qfarm.toml``, as all paths of
+    that file; engines run in scratch folders, where it would never be found.
+    """
+    words = [_at_home(word) for word in shlex.split(chosen.command or "")]
+    if words and "/" in words[0]:
+        words[0] = str(farm.root / words[0])
+    return tuple(words)
+
+
+def _at_home(word: str) -> str:
+    with suppress(RuntimeError):  # ~name of nobody
+        return str(Path(word).expanduser()) if word.startswith("~") else word
+    return word
 
 
 def _found(

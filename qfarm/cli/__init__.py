@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from qfarm.errors import UserError
@@ -69,13 +69,27 @@ class LazyGroup(TyperGroup):
             raise typer.Exit(130) from None
 
 
+class OnceCommand(TyperCommand):
+    """A command whose options of one value may be given once; the last would win in silence."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse ``--class a --class b``, which would leave out class a."""
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for option in self.params:
+            takes_one = getattr(option, "is_flag", True) is False and not option.multiple
+            if takes_one and given.count(option) > 1:
+                hint = f"'{option.opts[0]}'"
+                raise typer.BadParameter("it can be given once only.", ctx, param_hint=hint)
+        return super().parse_args(ctx, args)
+
+
 def _load(name: str) -> Any:
     module, _, attribute = COMMANDS[name].target.partition(":")
     found = getattr(import_module(module), attribute)
     if isinstance(found, typer.Typer):
         return get_command(found)
     single = typer.Typer(add_completion=False)
-    single.command(name)(found)
+    single.command(name, cls=OnceCommand)(found)
     return get_command(single)
 
 

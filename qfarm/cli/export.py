@@ -1,8 +1,9 @@
 """``qfarm export``: records to a data set, with a manifest of what is missing."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.progress import track
@@ -15,6 +16,7 @@ from qfarm.cli.select import ClassOption, TagOption
 from qfarm.cli.table import table
 from qfarm.cli.wanted import Deviations, Survey, Wanted
 from qfarm.cli.wording import counted
+from qfarm.errors import InputError
 from qfarm.export.dataset import Options, Written, full_label, mixed_levels
 from qfarm.store.protocol import Row, Store
 from qfarm_schemas.record import Record
@@ -57,6 +59,7 @@ def command(
     energies must not be mixed in training data.
     """
     write = export.writer(target)
+    _refuse_name(level)
     wanted = Wanted(fragment_class, tag, stage, level, deviations)
     with open_farm() as (_, store):
         survey = select.survey(store, wanted)
@@ -65,6 +68,15 @@ def command(
         records = _followed(select.records(store, wanted, survey.stages), survey)
         written = write(target, records, select.expected(store, wanted), Options(overwrite, mixed))
     show(written)
+
+
+def _refuse_name(level: str | None) -> None:
+    """Refuse a level's name in place of its id, which would match nothing."""
+    if level is not None and not _LEVEL_ID.fullmatch(level):
+        raise InputError(
+            f"{level!r} is no beginning of the id of a level of theory, for instance l2d1a0ff1",
+            "`qfarm export` without --level lists the levels with their ids, if there are several.",
+        )
 
 
 def refuse_mixed(store: Store, survey: Survey) -> None:
@@ -109,6 +121,9 @@ def _followed(records: Iterable[Record], survey: Survey) -> Iterable[Record]:
         transient=True,
         disable=not console.is_terminal,
     )
+
+
+_LEVEL_ID: Final = re.compile(r"l[0-9a-f]*")
 
 
 def _level_name(store: Store, row: Row) -> str:

@@ -1,5 +1,6 @@
 """``qfarm protocol``: list the protocols, or show one as a table."""
 
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import typer
@@ -7,6 +8,8 @@ from rich.table import Table
 
 from qfarm import config
 from qfarm.cli.console import stdout
+from qfarm.cli.table import table
+from qfarm.cli.wording import level_name, thresholds_words
 from qfarm.engines import method
 from qfarm_schemas.config import LevelRule, StageTemplate
 from qfarm_schemas.level import LevelOfTheory
@@ -19,12 +22,12 @@ command = typer.Typer(
 @command.command("list")
 def list_protocols() -> None:
     """List the protocols that come with qfarm."""
-    table = Table("protocol", "stages", "description", box=None)
+    listed = Table("protocol", "stages", "description", box=None)
     for name in config.protocols():
         protocol = config.load_protocol(name)
         stages = " -> ".join(stage.name for stage in protocol.stages)
-        table.add_row(name, stages, protocol.description)
-    stdout().print(table)
+        listed.add_row(name, stages, protocol.description)
+    stdout().print(listed)
 
 
 @command.command("show")
@@ -36,28 +39,36 @@ def show(
     In each stage the first line that matches a fragment counts.
     """
     protocol = config.load_protocol(name)
-    table = Table(*_COLUMNS, box=None)
-    for stage in protocol.stages:
-        for rule in stage.levels:
-            table.add_row(*_row(stage, rule))
     console = stdout()
     console.print(f"{protocol.name}: {protocol.description}", soft_wrap=True, markup=False)
-    console.print(table)
+    for stage in protocol.stages:
+        console.print(table(_COLUMNS, (_row(rule) for rule in stage.levels), _title(stage)))
+        for line in _thresholds(stage):
+            console.print(line, soft_wrap=True, markup=False)
 
 
-def _row(stage: StageTemplate, rule: LevelRule) -> tuple[str, ...]:
+def _title(stage: StageTemplate) -> str:
+    until = f", largest force {stage.max_force:g} eV/A" if stage.task == "optimisation" else ""
+    return f"Stage {stage.name}: {stage.task.value}{until}"
+
+
+def _thresholds(stage: StageTemplate) -> Iterator[str]:
+    """A line for each set of SCF thresholds; the levels are named where they differ."""
+    names: dict[str, dict[str, None]] = {}
+    for level in (rule.level for rule in stage.levels if rule.level is not None):
+        names.setdefault(thresholds_words(level), {})[level_name(level)] = None
+    for words, levels in names.items():
+        of = f" of {', '.join(levels)}" if len(names) > 1 else ""
+        yield f"SCF thresholds{of}: {words}"
+
+
+def _row(rule: LevelRule) -> tuple[str, ...]:
     which = (", ".join(rule.classes) or "any", _atoms(rule), " ".join(rule.elements) or "any")
     level = rule.level
     if level is None:
-        return (*which, stage.name, "-", "left out", "-", "-")
-    return (
-        *which,
-        stage.name,
-        level.engine,
-        _method(level),
-        "-" if level.basis == "none" else level.basis.value,
-        f"max force {stage.max_force:g} eV/A" if stage.task == "optimisation" else _scf(level),
-    )
+        return (*which, "-", "left out", "-")
+    basis = "-" if level.basis == "none" else level.basis.value
+    return (*which, level.engine, _method(level), basis)
 
 
 def _atoms(rule: LevelRule) -> str:
@@ -70,10 +81,4 @@ def _method(level: LevelOfTheory) -> str:
     return method(level) if level.mbd_beta is None else f"{method(level)} (beta {level.mbd_beta:g})"
 
 
-def _scf(level: LevelOfTheory) -> str:
-    limits = level.thresholds
-    parts = (("energy", limits.energy, "eV"), ("forces", limits.forces, "eV/A"))
-    return ", ".join(f"{name} {limit:g} {unit}" for name, limit, unit in parts if limit is not None)
-
-
-_COLUMNS: Final = ("class", "atoms", "elements", "stage", "engine", "level", "basis", "criteria")
+_COLUMNS: Final = ("class", "atoms", "elements", "engine", "level", "basis")

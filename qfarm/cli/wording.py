@@ -36,9 +36,11 @@ def basis_words(level: LevelOfTheory) -> str:
 
 
 def thresholds_words(level: LevelOfTheory) -> str:
-    """The SCF thresholds that are required, of four."""
-    limits = ((name, getattr(level.thresholds, field), unit) for field, name, unit in _THRESHOLDS)
-    return ", ".join(f"{name} {limit:g}{unit}" for name, limit, unit in limits if limit is not None)
+    """The SCF thresholds that are required, and those of the four that the level waives."""
+    limits = [(name, getattr(level.thresholds, field), unit) for field, name, unit in _THRESHOLDS]
+    named = [f"{name} {limit:g}{unit}" for name, limit, unit in limits if limit is not None]
+    without = " and ".join(name for name, limit, _ in limits if limit is None)
+    return ", ".join([*named, *([f"none for {without}"] if without else [])])
 
 
 def rung_words(rung: Rung | None) -> str:

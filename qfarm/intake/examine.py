@@ -10,6 +10,7 @@ from qfarm.intake.comment import unbalanced
 from qfarm.intake.frames import Frame
 from qfarm.intake.problem import Flaw, Kind, Problem
 from qfarm.intake.structure import Structure, structure
+from qfarm.intake.unmatched import remedy
 from qfarm.plan import NoLevel, Plan, plan
 from qfarm_schemas.config import Protocol, Stage
 from qfarm_schemas.fragment import Fragment
@@ -114,8 +115,7 @@ class Examiner:
     def _plan(self, fragment: Fragment) -> Plan | tuple[Flaw, ...]:
         planned = plan(fragment, self.protocol)
         if isinstance(planned, NoLevel):
-            remedy = "Set the class (key class=, or --class), or take another protocol."
-            return (Flaw(Kind.LEVEL, str(planned), remedy),)
+            return (Flaw(Kind.LEVEL, str(planned), remedy(planned, self.protocol)),)
         refusals = tuple(self._refusals(planned))
         return tuple(dict.fromkeys(refusals)) or planned
 

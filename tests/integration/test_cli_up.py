@@ -7,15 +7,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from rich.console import Console
 from typer.testing import CliRunner
 
 from qfarm import cli
+from qfarm.cli import protocol
 from qfarm.config import load_protocol
 from qfarm.plan import Plan, plan
 from qfarm.store import open_store, server
@@ -275,11 +278,22 @@ def test_protocol_list(run: Callable[..., Any]) -> None:
 
 def test_protocol_show(run: Callable[..., Any]) -> None:
     lines = run("protocol", "show", "open").stdout.splitlines()
-    rows = [line.split() for line in lines[2:]]
-    assert rows[0][:6] == ["any", "any", "any", "preopt", "tblite", "GFN2-xTB"]
-    assert [row[:3] for row in rows[1:]] == [["any", "<=", "350"], ["any", ">", "350"]]
-    assert "tight" in rows[1]
-    assert "intermediate" in rows[2]
+    rows = [line.split() for line in lines]
+    assert ["any", "any", "any", "tblite", "GFN2-xTB", "-"] in rows
+    (large,) = [row for row in rows if row[:3] == ["any", ">", "350"]]
+    (small,) = [row for row in rows if row[:3] == ["any", "<=", "350"]]
+    assert (small[-1], large[-1]) == ("tight", "intermediate")
+    assert lines[-1].startswith("SCF thresholds: energy 1e-05 eV, eigenvalue sum 0.001 eV")
+
+
+def test_protocol_show_on_a_narrow_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = StringIO()
+    monkeypatch.setattr(protocol, "stdout", lambda: Console(width=80, file=screen))
+    protocol.show("qcell")
+    shown = screen.getvalue()
+    assert "\u2026" not in shown
+    words = {"carbohydrate,", "nucleic-acid,", "PBE0+MBD-NL", "intermediate"}
+    assert words <= set(shown.split())
 
 
 def test_protocol_show_of_an_unknown_name(run: Callable[..., Any]) -> None:

@@ -205,6 +205,21 @@ def test_mixed_levels_are_named_before_anything_is_written(store: Store) -> None
     assert len(exported("all.h5")) == 3
 
 
+def test_a_level_is_chosen_by_its_id(store: Store) -> None:
+    add(store, fragment(1))
+    said = qfarm("export", "out.h5", "--level", "PBE0+MBD")
+    assert said.exit_code == 1
+    assert "no beginning of the id of a level" in said.stderr
+
+
+@pytest.mark.usefixtures("store")
+def test_a_class_given_twice_is_refused() -> None:
+    said = qfarm("export", "out.h5", "--class", "lipid", "--class", "dimer")
+    assert said.exit_code == 2
+    assert "--class" in said.stderr
+    assert "once only" in said.stderr
+
+
 def large(number: int) -> Fragment:
     """A fragment of more atoms than a basis fallback needs."""
     row = np.arange(LARGE + 1)

@@ -13,7 +13,7 @@ from qfarm.cli.wording import (
     thresholds_words,
 )
 from qfarm_schemas.attempt import Rung
-from qfarm_schemas.level import LevelOfTheory
+from qfarm_schemas.level import LevelOfTheory, Thresholds
 from support.build import PBE0
 from support.work import GFN2
 
@@ -27,6 +27,9 @@ def test_levels() -> None:
     other = LevelOfTheory(engine="aims", method="PBE0", basis="light", options={"grid": 3})
     assert level_words(other) == "PBE0, basis light, grid 3; engine aims"
     assert "energy 1e-05 eV, eigenvalue sum 0.001 eV" in thresholds_words(PBE0)
+    waived = PBE0.model_copy(update={"thresholds": Thresholds(eigenvalues=None, forces=None)})
+    expected = "energy 1e-05 eV, density 1e-05, none for eigenvalue sum and forces"
+    assert thresholds_words(waived) == expected
 
 
 def test_rungs() -> None:

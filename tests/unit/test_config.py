@@ -116,6 +116,12 @@ def test_every_fault_is_named_with_file_and_field(tmp_path: Path) -> None:
         assert re.search(pattern, what), pattern
 
 
+def test_a_word_where_a_list_is_needed(tmp_path: Path) -> None:
+    write(tmp_path, '[engines.aims]\nprologue = "module load x"')
+    assert "engines.aims.prologue: a list in brackets is needed" in fault_of(tmp_path)
+    assert '["module load x"]' in fault_of(tmp_path)
+
+
 def test_fault_of_the_environment_names_the_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

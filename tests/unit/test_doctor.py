@@ -107,6 +107,13 @@ def test_the_lines_to_write_are_valid(name: str) -> None:
     assert config.engines[name].command
 
 
+def test_a_table_that_is_there_is_not_written_twice() -> None:
+    cure = setup.cure_of(engine("dftbplus"), Partition(), None, there=True)
+    assert "in the table [engines.dftbplus]" in cure
+    assert "\n[engines.dftbplus]" not in cure
+    assert "\n[engines.dftbplus]" in setup.cure_of(engine("dftbplus"), Partition(), None, False)
+
+
 def test_queued_levels_are_tried_smallest_basis_first_and_not_too_many() -> None:
     needs = [need(tier) for tier in (BasisTier.TIGHT, BasisTier.LIGHT, BasisTier.TIGHT)]
     found = trial.levels(engine("pyscf"), needs, nothing_lacks)

@@ -185,12 +185,34 @@ def test_the_home_folder_and_absolute_paths(
         assert found(farm_in(elsewhere, parameters=written)).digest == found(farm).digest
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("aims.x", ("aims.x",)),
+        ("~/aims.x -v", ("HOME/aims.x", "-v")),
+        ("srun -n {ranks} ~/aims.x a~b", ("srun", "-n", "{ranks}", "HOME/aims.x", "a~b")),
+        ("./bin/aims.x", ("ROOT/bin/aims.x",)),
+        ("/sw/aims.x ./x", ("/sw/aims.x", "./x")),
+        ("~nobody-of-this-name/aims.x", ("ROOT/~nobody-of-this-name/aims.x",)),
+    ],
+)
+def test_paths_of_the_launch_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    write(tmp_path / "species/tight", {"08_O_default": "", "01_H_default": ""})
+    site = found(farm_in(tmp_path, parameters="species", command=line))
+    places = {"HOME": str(tmp_path / "home"), "ROOT": str(tmp_path)}
+    expected = [word.replace("HOME", places["HOME"]) for word in words]
+    assert site.command == tuple(word.replace("ROOT", places["ROOT"]) for word in expected)
+
+
 def test_a_partition_has_settings_of_its_own(farm: Farm) -> None:
     gpu = Partition(name="gpu", engines={"test": EngineConfig(command="aims.gpu", ranks=1)})
     assert sites.settings(farm.config, gpu, "test").command == "aims.gpu"
     assert sites.settings(farm.config, Partition(), "test").ranks == 4
     assert sites.settings(farm.config, None, "other") == EngineConfig()
-    assert "[partitions.engines.test]" in lacks(farm, partition=gpu).remedy
+    assert "[partitions.engines.test] of partition 'gpu'" in lacks(farm, partition=gpu).remedy
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,12 @@ class Subject:
     @property
     def wanted(self) -> bool:
         """Whether somebody set the engine up, or queued work needs it."""
-        own, common = self.partition.engines, self.farm.config.engines
-        return bool(self.needs) or self.engine.name in {*own, *common}
+        return bool(self.needs) or self.in_table
+
+    @property
+    def in_table(self) -> bool:
+        """Whether ``qfarm.toml`` has a table for it."""
+        return self.engine.name in {*self.partition.engines, *self.farm.config.engines}
 
     @property
     def setting(self) -> EngineConfig:
@@ -136,7 +140,7 @@ def _lacking(subject: Subject, check: str, lacks: Sequence[Missing]) -> Finding:
 def _cure(subject: Subject, lack: Missing) -> str:
     """Of missing files; for an engine that nobody set up, all lines at once."""
     if subject.setting == EngineConfig():
-        return cure_of(subject.engine, subject.partition, None)
+        return cure_of(subject.engine, subject.partition, None, subject.in_table)
     return lack.remedy
 
 
@@ -181,7 +185,8 @@ def _judged(subject: Subject, level: LevelOfTheory, tried: Trial) -> tuple[Findi
         found = f"{tried.version}: {water} in {tried.seconds:.1f} s"
         return Finding(subject.label, found), False
     if tried.away:
-        cure = cure_of(subject.engine, subject.partition, subject.setting.command)
+        command = subject.setting.command
+        cure = cure_of(subject.engine, subject.partition, command, subject.in_table)
         return _absent(subject, "not found", outcome.cause, cure), True
     said = " | ".join(_last_lines(outcome))
     what = f"{water} failed: {outcome.cause}" + (f"; its last words: {said}" if said else "")

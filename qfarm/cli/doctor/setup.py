@@ -27,16 +27,36 @@ parameters = "/path/to/3ob-3-1"  # folder of the .skf files, from dftb.org
 """Tables of ``qfarm.toml`` for programs that the site brings."""
 
 
-def cure_of(engine: Engine, partition: Partition, command: str | None) -> str:
-    """How to bring an engine that is not there; `command` is the launch line that was set."""
+def cure_of(engine: Engine, partition: Partition, command: str | None, there: bool) -> str:
+    """How to bring an engine that is not there.
+
+    Parameters
+    ----------
+    engine : Engine
+        What is not there.
+    partition : Partition
+        Whose workers do not find it.
+    command : str or None
+        The launch line that was set.
+    there : bool
+        Whether ``qfarm.toml`` has a table for the engine.
+    """
     if engine.name in WHEELS:
         return f"{shlex.quote(sys.executable)} -m pip install '{WHEELS[engine.name]}'"
     if command is None:
-        lines = LINES.get(engine.name, f'[engines.{engine.name}]\ncommand = "..."')
-        return f"Write into {FILE}:\n{lines}"
+        return _lines(engine.name, sites.table(engine.name, partition), there)
     return (
         f"Correct in {FILE}, in the table {sites.table(engine.name, partition)}, the line\n"
         f'command = "{command}"\n'
-        "or put the program on PATH there, for instance by\n"
+        "If the file is there, make it executable (chmod +x FILE); else write its full path, or "
+        "put it on PATH there, for instance by\n"
         f'prologue = ["module load {engine.name}"]'
     )
+
+
+def _lines(name: str, table: str, there: bool) -> str:
+    """What to write; without the heading when the table is `there`, which TOML allows once."""
+    heading, _, rest = LINES.get(name, f'[engines.{name}]\ncommand = "..."').partition("\n")
+    if there:
+        return f"Write into {FILE}, in the table {table}, what of this is not there yet:\n{rest}"
+    return f"Write into {FILE}:\n{heading}\n{rest}"
