@@ -160,6 +160,14 @@ def effective_level(level: LevelOfTheory, rung: Rung) -> LevelOfTheory:
     return level if rung.basis is None else level.model_copy(update={"basis": rung.basis})
 
 
+def fallback_level(stage: Stage, n_atoms: int) -> LevelOfTheory | None:
+    """Level that a failed attempt at a stage may fall back to; None where it may not."""
+    tier = stage.policy.basis_above_350
+    if n_atoms <= LARGE or stage.level.basis is not BasisTier.TIGHT or tier is None:
+        return None
+    return stage.level.model_copy(update={"basis": tier})
+
+
 def settings(aids: tuple[Aid, ...], name: str) -> Mapping[str, Scalar]:
     """Settings of the aid called `name`; empty when the ladder has none."""
     return next((aid.settings for aid in aids if aid.name == name), {})
@@ -219,9 +227,7 @@ def _has_ranks_to_spare(failure: Failure) -> bool:
 
 
 def _may_fall_back(position: _Position, stage: Stage, n_atoms: int) -> bool:
-    fallback = stage.policy.basis_above_350
-    tight = stage.level.basis is BasisTier.TIGHT
-    return n_atoms > LARGE and tight and fallback is not None and position.basis is None
+    return position.basis is None and fallback_level(stage, n_atoms) is not None
 
 
 def _exhausted(aids: tuple[Aid, ...], failure: Failure) -> GiveUp:

@@ -148,7 +148,7 @@ def _attempt(attempt: Attempt) -> tuple[object, ...]:
     failed = isinstance(outcome, Failure)
     return (
         attempt.number,
-        rung_words(attempt.rung),
+        rung_words(attempt.rung) + _origin(attempt),
         attempt.worker.host,
         duration(cost.wall_seconds),
         duration(cost.cpu_seconds),
@@ -156,6 +156,10 @@ def _attempt(attempt: Attempt) -> tuple[object, ...]:
         outcome.kind.value if isinstance(outcome, Failure) else outcome.status,
         outcome.cause if failed and isinstance(outcome, Failure) else "",
     )
+
+
+def _origin(attempt: Attempt) -> str:
+    return "" if attempt.continued_from is None else f" (from attempt {attempt.continued_from})"
 
 
 def _last(attempt: Attempt, stage: Stage | None, page: Page) -> Iterator[Part]:

@@ -31,6 +31,7 @@ from qfarm.intake import (
     size_of,
 )
 from qfarm.intake.labels import NAME
+from qfarm.ladder import fallback_level
 from qfarm.store.protocol import Added, Store
 from qfarm_schemas.config import Stage
 from qfarm_schemas.fragment import Fragment
@@ -106,12 +107,16 @@ def command(
 def _lacking(farm: config.Farm, fragment: Fragment, stage: Stage) -> Flaw | None:
     """What parameter file lacks, or is not what it should be, in a partition that may run it."""
     used = engine(stage.level.engine)
-    for partition in farm.config.partitions:
-        if stage.partition in (None, partition.name):
-            lack = sites.site(farm, used, fragment, stage.level, partition)
-            if isinstance(lack, sites.Missing):
-                return Flaw(Kind.PARAMETERS, lack.what, lack.remedy)
-    return None
+    places = (p for p in farm.config.partitions if stage.partition in (None, p.name))
+    levels = (stage.level, fallback_level(stage, fragment.n_atoms))
+    tried = (
+        sites.site(farm, used, fragment, level, place)
+        for place in places
+        for level in levels
+        if level is not None
+    )
+    lack = next((found for found in tried if isinstance(found, sites.Missing)), None)
+    return None if lack is None else Flaw(Kind.PARAMETERS, lack.what, lack.remedy)
 
 
 def _accepted(batch: Batch, skip_invalid: bool) -> bool:

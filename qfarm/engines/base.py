@@ -179,6 +179,10 @@ class EngineDefaults:
         """Nothing is wrong with files that are not read."""
         return None
 
+    def goes_on(self, job: Job) -> bool:
+        """Never: there is nothing to go on from."""
+        return False
+
 
 class Engine(Protocol):
     """A program or library that computes energies and forces.
@@ -214,6 +218,9 @@ class Engine(Protocol):
         self, fragment: Fragment, level: LevelOfTheory, texts: Mapping[str, str]
     ) -> str | None:
         """Why a text is not the parameter file that its name says; None when all are."""
+
+    def goes_on(self, job: Job) -> bool:
+        """Whether the input starts from what an earlier attempt left (`Job.restart`)."""
 
     def basis_set(self, level: LevelOfTheory) -> str | None:
         """Name of the basis set behind the level's tier; None where the tier is the name."""

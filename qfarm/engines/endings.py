@@ -129,7 +129,8 @@ def ending(files: Mapping[str, str], ended: Exit) -> Failure | None:
             found = pattern.search(text)
             if found:
                 return _failure(reason, files, ended, f"{name}: {_line(text, found)}")
-    by_code = _CODES.get(ended.code)
+    silent = 0 < ended.code < 126 and not files.get("stdout.txt", "-").strip()
+    by_code = _CODES.get(ended.code, _MISSING if silent else None)
     return _failure(by_code, files, ended, "") if by_code else None
 
 

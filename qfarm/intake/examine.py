@@ -11,6 +11,7 @@ from qfarm.intake.frames import Frame
 from qfarm.intake.problem import Flaw, Kind, Problem
 from qfarm.intake.structure import Structure, structure
 from qfarm.intake.unmatched import remedy
+from qfarm.ladder import fallback_level
 from qfarm.plan import NoLevel, Plan, plan
 from qfarm_schemas.config import Protocol, Stage
 from qfarm_schemas.fragment import Fragment
@@ -41,7 +42,7 @@ def nothing_lacks(fragment: Fragment, stage: Stage) -> None:
 
 
 class Once:
-    """Ask once for each engine, level, partition and set of elements; a batch repeats few."""
+    """Ask once for each level with its fallback, partition and set of elements: few in a batch."""
 
     def __init__(self, ask: Lacking) -> None:
         self._ask = ask
@@ -50,7 +51,8 @@ class Once:
     def __call__(self, fragment: Fragment, stage: Stage) -> Flaw | None:
         """Ask, or remember the answer."""
         elements = frozenset(fragment.numbers.tolist())
-        key = (stage.level.id, stage.partition, elements)
+        fallback = fallback_level(stage, fragment.n_atoms)
+        key = (stage.level.id, fallback and fallback.id, stage.partition, elements)
         if key not in self._known:
             self._known[key] = self._ask(fragment, stage)
         return self._known[key]

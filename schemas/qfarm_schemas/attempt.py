@@ -93,6 +93,7 @@ class Attempt(Model):
     """One try at one stage.
 
     `number` counts from 1 within the stage; (`key`, `number`) is unique in the store.
+    `continued_from` is the number of the attempt whose density or geometry it started from.
     """
 
     key: str
@@ -110,3 +111,4 @@ class Attempt(Model):
     scf_trace: tuple[ScfIteration, ...] = ()
     optimisation_trace: tuple[OptimisationStep, ...] = ()
     engine_version: str = ""
+    continued_from: int | None = None

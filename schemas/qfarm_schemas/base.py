@@ -23,6 +23,11 @@ class Model(BaseModel):
         return type(self)(**fields | dict(update or {}))
 
 
+def none_by_name(value: Any) -> Any:
+    """None for ``"none"``, which stands for it in TOML; a validator for fields that may be None."""
+    return None if value == "none" else value
+
+
 def canonical_json(value: Any) -> bytes:
     """Serialise plain JSON data so that equal values give equal bytes.
 

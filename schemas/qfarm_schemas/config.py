@@ -3,11 +3,11 @@
 import shlex
 from enum import StrEnum
 from functools import cached_property
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from qfarm_schemas.base import Model, digest, identity
+from qfarm_schemas.base import Model, digest, identity, none_by_name
 from qfarm_schemas.failure import Budget
 from qfarm_schemas.level import BasisTier, LevelOfTheory
 
@@ -29,9 +29,10 @@ class Policy(Model):
     chemistry: int = Field(default=6, ge=1)
     node: int = Field(default=3, ge=1)
     infrastructure: int = Field(default=10, ge=1)
-    basis_above_350: BasisTier | None = Field(
+    basis_above_350: Annotated[BasisTier | None, BeforeValidator(none_by_name)] = Field(
         default=BasisTier.INTERMEDIATE,
-        description="basis tier to fall back to above 350 atoms when the level's own fails",
+        description="basis tier to fall back to above 350 atoms when the level's own fails; "
+        '"none": no fallback',
     )
 
     def allowed(self, budget: Budget) -> int:
@@ -220,12 +221,21 @@ class Partition(Model):
 
 
 class MongoConfig(Model):
-    """Which MongoDB holds the farm. Without `uri`, `qfarm up` keeps a private one."""
+    """Which MongoDB holds the farm. Without `uri` or `uri_file`, `qfarm up` keeps a private one."""
 
     uri: str | None = Field(default=None, description="mongodb:// address of a replica set")
+    uri_file: str | None = Field(
+        default=None, description="file of mode 0600 that holds the address, instead of `uri`"
+    )
     database: str = Field(default="qfarm", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
     mongod: str | None = Field(default=None, description="path of the mongod executable to start")
     port: int | None = Field(default=None, ge=1024, le=65535, description="None: any free port")
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.uri and self.uri_file:
+            raise ValueError("both uri and uri_file are set; leave one of them out")
+        return self
 
 
 class LeaseConfig(Model):

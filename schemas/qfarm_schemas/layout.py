@@ -105,8 +105,8 @@ def qm7x_names(level: LevelOfTheory) -> Mapping[str, str]:
 
     ``ePBE0+MBD`` must never hold the energy of another method.
     """
-    dispersed = level.dispersion in (Dispersion.MBD, Dispersion.MBD_NL)
-    return QM7X if level.method == "PBE0" and dispersed else MappingProxyType({})
+    same = level.method == "PBE0" and level.dispersion is Dispersion.MBD
+    return QM7X if same else MappingProxyType({})
 
 
 def rows() -> list[dict[str, Any]]:

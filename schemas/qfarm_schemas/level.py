@@ -6,11 +6,11 @@ them by a test and never changes their meaning, so that an id always stands for 
 
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from qfarm_schemas.base import Model, digest, identity
+from qfarm_schemas.base import Model, digest, identity, none_by_name
 
 
 class Dispersion(StrEnum):
@@ -31,11 +31,7 @@ class BasisTier(StrEnum):
     TIGHT = "tight"
 
 
-def _none_by_name(value: Any) -> Any:
-    return None if value == "none" else value
-
-
-Threshold = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_by_name)]
+Threshold = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(none_by_name)]
 """A positive number; None (``"none"`` in TOML, which has no null) where nothing is required."""
 
 
@@ -86,9 +82,8 @@ class LevelOfTheory(Model):
     def _beta_with_mbd(self) -> Self:
         needs = self.dispersion in (Dispersion.MBD, Dispersion.MBD_NL)
         if needs != (self.mbd_beta is not None):
-            raise ValueError(
-                f"dispersion {self.dispersion.value!r} and mbd_beta do not go together"
-            )
+            what = "needs mbd_beta" if needs else "has no mbd_beta"
+            raise ValueError(f"dispersion {self.dispersion.value!r} {what}")
         return self
 
     @cached_property

@@ -53,6 +53,7 @@ def test_a_chain_of_short_lives_ends_with_a_record(farm: Farm) -> None:
     assert not second.outlived
     assert farm.kinds(fragment) == [WALLTIME, None]
     assert began_at(farm) > 3
+    assert [one.continued_from for one in farm.attempts(fragment)] == [None, 1]
     assert farm.attempts(fragment)[1].rung == farm.attempts(fragment)[0].rung
     assert not list(farm.restarts.root.iterdir())
 
@@ -105,7 +106,7 @@ def test_the_stages_own_limit_is_not_the_walltime(farm: Farm) -> None:
 
 
 def test_what_never_fits_ends_with_the_infrastructure_budget(farm: Farm) -> None:
-    farm.partition = Partition(walltime=0.8)
+    farm.partition = Partition(walltime=1.0)
     stage = steps.stage(100, obedient=False, policy=Policy(infrastructure=2))
     fragment = farm.submit(stage)
     while farm.states(fragment) != [StageState.FAILED]:

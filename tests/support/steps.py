@@ -48,6 +48,9 @@ class StepEngine(EngineDefaults):
     def parameters(self, fragment: Fragment, level: LevelOfTheory) -> Parameters:
         return Parameters(linked=str(level.options.get("linked", "")))
 
+    def goes_on(self, job: Job) -> bool:
+        return bool(job.restart)
+
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         return None
 

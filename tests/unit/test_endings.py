@@ -92,6 +92,15 @@ def test_other_words_tell_nothing(words: str) -> None:
     assert ending({"stderr.txt": words, "results.tag": "CANCELLED AT"}, Exit(1)) is None
 
 
+def test_a_program_that_failed_without_a_word_was_not_started() -> None:
+    failure = ending({"stdout.txt": "\n", "stderr.txt": "ModuleCmd: no such module"}, Exit(1))
+    assert failure is not None
+    assert failure.kind is Kind.ENGINE_MISSING
+    assert "prologue" in failure.remedy
+    assert ending({"stdout.txt": "Invoking", "stderr.txt": ""}, Exit(1)) is None
+    assert ending({"stdout.txt": ""}, Exit(0)) is None
+
+
 @pytest.mark.parametrize(
     ("end", "kind"),
     [

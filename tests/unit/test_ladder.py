@@ -14,6 +14,7 @@ from qfarm.ladder import (
     decide,
     deviations,
     effective_level,
+    fallback_level,
     settings,
 )
 from qfarm_schemas.attempt import Failure, Rung
@@ -265,6 +266,20 @@ def test_effective_level_without_fallback_is_the_level() -> None:
     lower = effective_level(PBE0, Rung(basis=BasisTier.INTERMEDIATE))
     assert lower.basis is BasisTier.INTERMEDIATE
     assert lower.id != PBE0.id
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "policy", "tier"),
+    [
+        (LARGE, Policy(), None),
+        (LARGE + 1, Policy(), BasisTier.INTERMEDIATE),
+        (LARGE + 1, Policy(basis_above_350="light"), BasisTier.LIGHT),
+        (LARGE + 1, Policy(basis_above_350="none"), None),
+    ],
+)
+def test_fallback_level(n_atoms, policy, tier) -> None:
+    found = fallback_level(stage(policy=policy), n_atoms)
+    assert (found and found.basis) is tier
 
 
 def test_settings_by_name() -> None:

@@ -161,6 +161,7 @@ def test_texts() -> None:
 def test_names_of_qm7x_only_for_its_level() -> None:
     assert qm7x_names(PBE0)["energy"] == "ePBE0+MBD"
     assert not qm7x_names(GFN2)
+    assert not qm7x_names(PBE0.model_copy(update={"dispersion": "mbd-nl"}))
     bare = PBE0.model_copy(update={"dispersion": Dispersion.NONE, "mbd_beta": None})
     assert not qm7x_names(bare)
     assert qm7x_names(PBE0.model_copy(update={"basis": BasisTier.LIGHT}))

@@ -16,6 +16,7 @@ from qfarm_schemas.config import (
     LeaseConfig,
     LevelRule,
     Partition,
+    Policy,
     Protocol,
 )
 from qfarm_schemas.failure import FailureKind
@@ -203,7 +204,7 @@ class TestLevel:
         ("dispersion", "beta"), [(Dispersion.MBD, None), (Dispersion.NONE, 0.85)]
     )
     def test_beta_belongs_to_mbd(self, dispersion, beta) -> None:
-        with pytest.raises(ValidationError, match="do not go together"):
+        with pytest.raises(ValidationError, match="mbd_beta"):
             LevelOfTheory(engine="a", method="b", dispersion=dispersion, mbd_beta=beta)
 
 
@@ -263,6 +264,10 @@ class TestConfig:
     ) -> None:
         rule = LevelRule(level={"engine": "a", "method": "b"}, **rule)
         assert rule.matches(fragment_class, n_atoms, frozenset({"H", "O"})) is fits
+
+    def test_none_in_toml_switches_the_fallback_off(self) -> None:
+        assert Policy(basis_above_350="none").basis_above_350 is None
+        assert Policy().basis_above_350 is BasisTier.INTERMEDIATE
 
     @pytest.mark.parametrize(
         "command", ["srun -n {ranks} aims.x", "mpirun -np {ranks} aims.x", "'my aims' {threads}"]

@@ -86,7 +86,7 @@ def test_a_single_point_at_the_result_gives_the_result() -> None:
     again = DIMER.model_copy(update={"positions": found.positions})
     single = compute(Job(fragment=again, stage=stage(TaskKind.SINGLE_POINT)))
     assert single.energy == found.energy
-    assert np.array_equal(single.forces, found.forces)
+    np.testing.assert_allclose(single.forces, found.forces, rtol=0, atol=1e-12)
     assert single.scf_trace == found.scf_trace
 
 

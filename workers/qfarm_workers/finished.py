@@ -78,6 +78,8 @@ def finish(prepared: Prepared, made: Made, started: datetime) -> Finished:
     claim, now = prepared.claim, datetime.now(UTC)
     made_by = _Run(prepared.rung, claim.worker, started, now, prepared.job.threads)
     attempt = _attempt(claim, made_by, made)
+    if prepared.engine.goes_on(prepared.job):
+        attempt = attempt.model_copy(update={"continued_from": prepared.kept.number})
     decision = _decide(claim, attempt, prepared.engine.ladder)
     if isinstance(decision, Done) and made.result is not None:
         return Finished(attempt, decision, _record(prepared, attempt, made.result))

@@ -67,6 +67,11 @@ class Kept:
         """What `Job.restart` says of them."""
         return dict(self.texts) | dict.fromkeys(self.files, "")
 
+    @property
+    def number(self) -> int | None:
+        """Number of the attempt that left them."""
+        return None if self.folder is None else int(self.folder.name)
+
 
 NOTHING: Final = Kept()
 

@@ -127,9 +127,15 @@ def _program(request: _Request) -> Callable[[], None]:
         return lambda: function(folder)
     argv, environment = list(request["argv"]), os.environ | dict(request["environment"])
     if shutil.which(argv[0], path=environment.get("PATH")) is None:
-        raise FileNotFoundError(f"there is no executable {argv[0]!r} on PATH")
+        raise FileNotFoundError(_unfit(argv[0]))
     environment["TMPDIR"] = str(folder)
     return lambda: os.execvpe(argv[0], argv, environment)  # noqa: S606 - argv comes from an engine
+
+
+def _unfit(name: str) -> str:
+    if Path(name).is_file():
+        return f"the file {name!r} is not executable"
+    return f"there is no executable {name!r}{'' if '/' in name else ' on PATH'}"
 
 
 def _watch(pid: int, pidfd: int, channel: Channel) -> bool:

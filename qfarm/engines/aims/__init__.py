@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from qfarm.engines import refusals
-from qfarm.engines.aims import species
+from qfarm.engines.aims import settings, species
 from qfarm.engines.aims.aids import LADDER
 from qfarm.engines.aims.control import control_in
 from qfarm.engines.aims.geometry import geometry_in
@@ -58,6 +58,10 @@ class AimsEngine(EngineDefaults):
     ) -> str | None:
         """Why a text is not the species file that its name says; None when all are."""
         return species.wrong(fragment, level, texts)
+
+    def goes_on(self, job: Job) -> bool:
+        """Whether the SCF starts from the density of an earlier attempt."""
+        return settings.reads_density(job)
 
     def write(self, job: Job) -> Mapping[str, str]:
         """control.in and geometry.in."""

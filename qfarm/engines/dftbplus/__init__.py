@@ -51,6 +51,10 @@ class DftbplusEngine(EngineDefaults):
         """Why the engine cannot do this, naming the remedy; None when it can."""
         return options.refuse(fragment, level)
 
+    def goes_on(self, job: Job) -> bool:
+        """Whether the optimisation starts from the geometry that an earlier attempt left."""
+        return hsd_input.left_geometry(job) is not None
+
     def write(self, job: Job) -> Mapping[str, str]:
         """Input files: one, geometry included."""
         return {hsd_input.NAME: hsd_input.text(job)}

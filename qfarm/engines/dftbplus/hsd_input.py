@@ -58,17 +58,18 @@ def text(job: Job) -> str:
 
 def start_geometry(job: Job) -> gen.Geometry:
     """Geometry to start from: what an earlier attempt at this optimisation left, where sound."""
-    fragment = job.fragment
-    own = gen.Geometry(fragment.numbers, fragment.positions)
+    left = left_geometry(job)
+    return gen.Geometry(job.fragment.numbers, job.fragment.positions) if left is None else left
+
+
+def left_geometry(job: Job) -> gen.Geometry | None:
+    """Geometry that an earlier attempt at this optimisation left; None where none is sound."""
     if job.stage.task is not TaskKind.OPTIMISATION:
-        return own
+        return None
     left = gen.read(job.restart.get(f"{PREFIX}.gen", ""))
-    sound = (
-        left is not None
-        and gen.same_atoms(left, fragment)
-        and closest_distance(left.positions) >= CLOSEST
-    )
-    return left if left is not None and sound else own
+    if left is None or not gen.same_atoms(left, job.fragment):
+        return None
+    return left if closest_distance(left.positions) >= CLOSEST else None
 
 
 def scc_tolerance(level: LevelOfTheory) -> float:

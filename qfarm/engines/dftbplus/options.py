@@ -97,7 +97,7 @@ def _open_shell(fragment: Fragment) -> str | None:
         return None
     return (
         f"multiplicity {fragment.multiplicity}: DFTB3 runs closed-shell only here; correct the "
-        "multiplicity, or use an engine with open shells (pyscf)"
+        "multiplicity, or take a protocol whose engines know open shells, for instance `open`"
     )
 
 
