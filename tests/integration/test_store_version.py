@@ -1,0 +1,221 @@
+"""The version of the layout: who is let in, who is told to migrate, and migrations cut off."""
+
+from collections.abc import Iterator
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from qfarm.errors import StoreError
+from qfarm.store import migrations, open_store, upkeep, version
+from qfarm.store.connection import Connection
+from qfarm.store.migrations import Migration, bring
+from qfarm.store.protocol import Store
+from qfarm.store.upkeep import upkeep as hold
+from support.farm import Desk, desk
+from support.lpad import raw
+from support.work import finish, plans, states, take, worker
+
+__all__ = ["desk", "raw"]
+
+Raw = Database[dict[str, Any]]
+
+
+@pytest.fixture
+def connection(mongo_uri: str, database: str) -> Iterator[Connection]:
+    opened = Connection.open(mongo_uri, database)
+    yield opened
+    opened.close()
+
+
+def marked(raw: Raw) -> object:
+    found = raw["schema"].find_one({"_id": "version"})
+    return found and found["version"]
+
+
+def test_empty_database_gets_the_current_version(store: Store, raw: Raw) -> None:
+    assert marked(raw) == version.CURRENT
+
+
+def test_farm_without_a_mark_is_of_version_1(
+    store: Store, raw: Raw, mongo_uri: str, database: str, connection: Connection
+) -> None:
+    store.add(plans(1))
+    raw["schema"].drop()
+    with open_store(mongo_uri, database):
+        assert marked(raw) == 1
+    raw["schema"].drop()
+    with pytest.raises(StoreError, match=r"version 1; .* version 3") as caught:
+        version.check(connection, current=3)
+    assert "qfarm migrate" in caught.value.remedy
+
+
+def test_newer_farm_is_refused(raw: Raw, mongo_uri: str, database: str) -> None:
+    raw["schema"].insert_one({"_id": "version", "version": version.CURRENT + 1})
+    with pytest.raises(StoreError, match="newer qfarm") as caught, open_store(mongo_uri, database):
+        pass
+    assert "Upgrade" in caught.value.remedy
+    assert raw.list_collection_names() == ["schema"]
+
+
+@pytest.mark.parametrize("bad", ["1", None, 0, 1.5, {}])
+def test_mark_changed_by_others(raw: Raw, mongo_uri: str, database: str, bad: object) -> None:
+    raw["schema"].insert_one({"_id": "version", "version": bad})
+    with pytest.raises(StoreError, match="as the version"), open_store(mongo_uri, database):
+        pass
+
+
+def test_reader_is_let_in_and_writes_nothing(
+    store: Store, raw: Raw, mongo_uri: str, database: str
+) -> None:
+    store.add(plans(1))
+    raw["schema"].drop()
+    raw.command("createUser", "reader", pwd="pw", roles=["read"])
+    host = mongo_uri.split("@")[1].split("/", maxsplit=1)[0]
+    reader = Connection.open(f"mongodb://reader:pw@{host}/{database}?replicaSet=qfarm", database)
+    version.check(reader)
+    with pytest.raises(StoreError, match="migrate"):
+        version.check(reader, current=2)
+    with pytest.raises(OperationFailure):
+        reader["schema"].insert_one({})
+    reader.close()
+    assert marked(raw) is None
+
+
+def test_opening_costs_one_read(
+    store: Store, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    retry = Connection.retry
+    monkeypatch.setattr(
+        Connection, "retry", lambda self, work: (calls.append(work), retry(self, work))[1]
+    )
+    version.check(connection)
+    assert len(calls) == 1
+
+
+class Table:
+    """Two made-up migrations that say when they ran, and can be cut off in the second."""
+
+    def __init__(self) -> None:
+        self.ran: list[int] = []
+        self.cut = False
+
+    @property
+    def table(self) -> migrations.Migrations:
+        return {1: Migration("add a", self._first), 2: Migration("add b", self._second)}
+
+    def _first(self, connection: Connection) -> None:
+        self.ran.append(1)
+        connection["fireworks"].update_many({}, {"$set": {"a": 1}})
+
+    def _second(self, connection: Connection) -> None:
+        self.ran.append(2)
+        if self.cut:
+            raise KeyboardInterrupt
+        connection["fireworks"].update_many({}, {"$set": {"b": 1}})
+
+
+def test_migrations_run_once_in_order_and_go_on_after_a_cut(
+    store: Store, raw: Raw, connection: Connection
+) -> None:
+    store.add(plans(1))
+    made = Table()
+    made.cut = True
+    assert bring(connection, made.table, 3, dry_run=True) == (
+        "version 1 -> 2: add a",
+        "version 2 -> 3: add b",
+    )
+    assert (made.ran, marked(raw)) == ([], 1)
+    with pytest.raises(KeyboardInterrupt):
+        bring(connection, made.table, 3)
+    assert marked(raw) == 2
+    with pytest.raises(StoreError, match="documents of version 2"):
+        version.check(connection, 3)
+    made.cut = False
+    assert bring(connection, made.table, 3) == ("version 2 -> 3: add b",)
+    assert (made.ran, marked(raw)) == ([1, 2, 2], 3)
+    assert raw["fireworks"].count_documents({"a": 1, "b": 1}) == 2
+    assert bring(connection, made.table, 3) == ()
+    version.check(connection, 3)
+    with pytest.raises(StoreError, match="newer"):
+        version.check(connection)
+
+
+def test_no_migration_while_stages_run(store: Store, raw: Raw, connection: Connection) -> None:
+    store.add(plans(2))
+    claim = take(store, worker())
+    made = Table()
+    with pytest.raises(StoreError, match="1 stages are under way") as caught:
+        bring(connection, made.table, 3)
+    assert "Stop all workers" in caught.value.remedy
+    finish(store, claim)
+
+    def meddle(_: Connection) -> None:
+        take(store, worker())
+
+    with pytest.raises(StoreError, match="under way"):
+        bring(connection, {1: Migration("slow", meddle)}, 2)
+    assert (made.ran, marked(raw)) == ([], 1)
+
+
+def test_two_cannot_migrate_at_once(store: Store, connection: Connection) -> None:
+    store.add(plans(1))
+    made, inside, go_on = Table(), Event(), Event()
+
+    def wait(_: Connection) -> None:
+        inside.set()
+        assert go_on.wait(20)
+
+    slow = Thread(target=bring, args=(connection, {1: Migration("slow", wait)}, 2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(migrations, "upkeep", lambda c, what: hold(c, what, 1.0))
+        slow.start()
+        assert inside.wait(20)
+        try:
+            with pytest.raises(StoreError, match="locked by `qfarm migrate`"):
+                bring(connection, made.table, 3)
+        finally:
+            go_on.set()
+            slow.join()
+    assert made.ran == []
+
+
+def test_lock_of_a_dead_process_ends(
+    connection: Connection, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep._take(connection, "qfarm restore", 0.8)
+    with hold(connection, "qfarm migrate") as lock:
+        lock.check()
+    assert raw["schema"].find_one({"_id": "lock"}) is None
+
+
+def test_lock_that_is_taken_away(connection: Connection, raw: Raw) -> None:
+    with hold(connection, "qfarm migrate", 0.4) as lock:
+        raw["schema"].update_one({"_id": "lock"}, {"$set": {"token": "mine"}})
+        for _ in range(100):
+            if lock._lost:
+                break
+            Event().wait(0.05)
+        with pytest.raises(StoreError, match="took it over"):
+            lock.check()
+    assert raw["schema"].find_one({"_id": "lock"}) is not None
+
+
+def test_command(desk: Desk, monkeypatch: pytest.MonkeyPatch, raw: Raw) -> None:
+    desk.store.add(plans(1))
+    assert "Nothing to migrate" in desk.run("migrate").out
+    monkeypatch.setattr(migrations, "MIGRATIONS", Table().table)
+    monkeypatch.setattr(version, "CURRENT", 3)
+    said = desk.run("migrate", "--dry-run")
+    assert (said.code, said.out.splitlines()[0]) == (0, "would do: version 1 -> 2: add a")
+    assert marked(raw) == 1
+    assert desk.run("migrate").out.splitlines()[-1] == "done: version 2 -> 3: add b"
+    assert marked(raw) == 3
+    assert states(desk.store) == {("preopt", "ready"): 1, ("single_point", "waiting"): 1}
+
+
+def test_each_version_has_its_migration() -> None:
+    assert sorted(migrations.MIGRATIONS) == list(range(1, version.CURRENT))
