@@ -31,6 +31,7 @@ from pydantic_settings import (
 from qfarm.engines import TABLE
 from qfarm.environment import PREFIX, refuse_unknown, with_variable
 from qfarm.errors import ConfigError, NotFoundError, StoreError
+from qfarm.private import read_private
 from qfarm_schemas.config import FarmConfig, Protocol
 from qfarm_schemas.elements import NUMBERS
 
@@ -139,18 +140,33 @@ def load(start: Path | None = None) -> Farm:
     return farm
 
 
+def given_uri(farm: Farm) -> str | None:
+    """Address of a MongoDB of the user's own; None: `qfarm up` keeps a private one.
+
+    Raises
+    ------
+    ConfigError
+        The file of ``mongo.uri_file`` is not there, or others may read it.
+    """
+    file = farm.config.mongo.uri_file
+    if not file:
+        return farm.config.mongo.uri or None
+    return read_private(farm.root / Path(file).expanduser(), "mongo.uri_file")
+
+
 def mongo_uri(farm: Farm) -> str:
     """Address of the farm's MongoDB, credentials included.
 
     Raises
     ------
     ConfigError
-        There is no farm in this folder, but one in a folder above.
+        There is no farm in this folder, but one in a folder above; or as for `given_uri`.
     StoreError
         None is configured and `qfarm up` was never run here, or its file is damaged.
     """
-    if farm.config.mongo.uri:
-        return farm.config.mongo.uri
+    given = given_uri(farm)
+    if given:
+        return given
     refuse_below_a_farm(farm)
     path = farm.mongo_folder / "connection.json"
     try:

@@ -41,7 +41,11 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "retry": Command("qfarm.cli.retry:command", "Make failed or cancelled stages ready again."),
         "cancel": Command("qfarm.cli.cancel:command", "Take stages out of the queue."),
         "export": Command("qfarm.cli.export:command", "Write the records to an HDF5 file."),
+        "backup": Command("qfarm.cli.backup:command", "Write the whole farm to one file."),
+        "restore": Command("qfarm.cli.restore:command", "Read a backup into an empty database."),
+        "migrate": Command("qfarm.cli.migrate:command", "Bring the database to this version."),
         "protocol": Command("qfarm.cli.protocol:command", "List protocols, or show one."),
+        "roles": Command("qfarm.cli.roles:command", "Roles and users of the farm's database."),
         "doctor": Command("qfarm.cli.doctor:command", "Find and try all that the farm needs."),
     }
 )

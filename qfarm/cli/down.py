@@ -19,7 +19,7 @@ def command(
     from qfarm.store.server import down, running
 
     farm = config.load()
-    if farm.config.mongo.uri:
+    if config.given_uri(farm):
         stdout().print("mongo.uri is set: qfarm started no MongoDB, so it stops none")
         return
     config.refuse_below_a_farm(farm)

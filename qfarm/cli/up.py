@@ -15,19 +15,28 @@ def command(
     here: Annotated[
         bool, typer.Option("--here", help="Make a farm of its own below another farm's folder.")
     ] = False,
+    replica_set: Annotated[
+        bool,
+        typer.Option(
+            "--replica-set",
+            help="As a replica set of one node. It always is one, for transactions need it.",
+        ),
+    ] = True,
 ) -> None:
     """Start the farm's MongoDB and wait until it is ready.
 
-    Without mongo.uri in qfarm.toml a private mongod is started on 127.0.0.1, with a password of
-    its own, in the farm folder. With mongo.uri that MongoDB is checked and nothing is started.
+    Without mongo.uri in qfarm.toml a private mongod is started on 127.0.0.1, as a replica set of
+    one node with a password of its own, in the farm folder. With mongo.uri or mongo.uri_file that
+    MongoDB is checked and nothing is started.
     Running it again changes nothing.
     """
     farm = config.load()
     if not here:
         config.refuse_below_a_farm(farm)
     _make_private(farm)
-    if farm.config.mongo.uri:
-        _check(farm, farm.config.mongo.uri)
+    given = config.given_uri(farm)
+    if given:
+        _check(farm, given)
     else:
         _start(farm)
     stdout().print(f"  lpad -l {shlex.quote(str(farm.launchpad))}", soft_wrap=True, markup=False)

@@ -20,7 +20,8 @@ def open_store(uri: str, database: str) -> Iterator[Store]:
     Raises
     ------
     StoreError
-        The server does not answer, refuses the user, or is no replica set.
+        The server does not answer, refuses the user, is no replica set, or holds documents of
+        another version or an unfinished restore.
     """
     from qfarm.store.mongo import MongoStore
 

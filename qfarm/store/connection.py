@@ -21,7 +21,9 @@ from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from qfarm.errors import StoreError
+from qfarm.errors import StoreError, UserError
+from qfarm.store.roles import Person, held_in, not_allowed
+from qfarm.store.unreachable import unreachable
 
 Document = dict[str, Any]
 Documents = Collection[Document]
@@ -40,7 +42,9 @@ _LABELS: Final = (
     "RetryableWriteError",
 )
 _CURSOR_LOST: Final = 43
-_NO_RIGHTS: Final = (13, 18)
+_NOT_ALLOWED: Final = 13
+_NOT_SIGNED_IN: Final = "requires authentication"
+_NO_RIGHTS: Final = (_NOT_ALLOWED, 18)
 _CREDENTIALS: Final = "Check user and password in `mongo.uri`, and the user's role on the database"
 
 _T = TypeVar("_T")
@@ -90,6 +94,8 @@ class Connection:
         StoreError
             The address is wrong, nobody answers, the user is refused, or it is no replica set.
             Messages never hold the password.
+        NotAllowedError
+            The user may not read the farm.
         """
         where = _hosts(uri)
         client: MongoClient[Document] = MongoClient(
@@ -101,11 +107,16 @@ class Connection:
             socketTimeoutMS=_SOCKET_MS,
         )
         try:
-            _greet(client, database, where)
+            _greet(client, database, where, _asks_for_tls(uri))
         except BaseException:
             client.close()
             raise
         return cls(client, database, where, patience)
+
+    @property
+    def database(self) -> Database[Document]:
+        """The database itself, for backups and the like."""
+        return self._db
 
     def __getitem__(self, collection: str) -> Documents:
         return self._db[collection]
@@ -130,6 +141,10 @@ class Connection:
                 return list(self[collection].aggregate(pipeline, session=session))
 
         return self.retry(read)
+
+    def command(self, name: str, value: str, **fields: Any) -> Document:
+        """Answer to a command of MongoDB on the farm's database."""
+        return self.retry(lambda: dict(self._db.command(name, value, **fields)))
 
     def close(self) -> None:
         """Close all sockets."""
@@ -157,7 +172,7 @@ class Connection:
 
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, OperationFailure) and error.code in _NO_RIGHTS:
-            return StoreError(f"MongoDB at {self.where} refuses: {_said(error)}", _CREDENTIALS)
+            return _refused(error, self._client, self._db.name, self.where)
         if not _passes(error):
             return error
         return StoreError(
@@ -184,10 +199,19 @@ def _hosts(uri: str) -> str:
             "Write `mongo.uri` as mongodb://USER:PASSWORD@HOST:PORT/?replicaSet=NAME, with "
             "special characters of the password percent-encoded",
         ) from None
+    except OSError as error:
+        raise StoreError(
+            f"{error.filename}, which the MongoDB address names, cannot be read: {error.strerror}",
+            "Correct tlsCAFile or tlsCertificateKeyFile in `mongo.uri`, or make the file readable",
+        ) from None
     return ", ".join(f"{host}:{port}" for host, port in nodes)
 
 
-def _greet(client: MongoClient[Document], database: str, where: str) -> None:
+def _asks_for_tls(uri: str) -> bool:
+    return bool(parse_uri(uri)["options"].get("tls"))
+
+
+def _greet(client: MongoClient[Document], database: str, where: str, tls: bool) -> None:
     try:
         hello = client.admin.command("hello")
         if "setName" not in hello:
@@ -201,13 +225,30 @@ def _greet(client: MongoClient[Document], database: str, where: str) -> None:
     except OperationFailure as error:
         if error.code not in _NO_RIGHTS:
             raise
-        raise StoreError(f"MongoDB at {where} refuses: {_said(error)}", _CREDENTIALS) from None
+        raise _refused(error, client, database, where) from None
     except ConnectionFailure as error:
-        raise StoreError(
-            f"MongoDB at {where} does not answer",
-            "Start it (`qfarm up` starts the private one), or correct `mongo.uri` (host, port, "
-            "replicaSet)",
-        ) from error
+        raise unreachable(where, str(error), tls) from error
+
+
+def _refused(
+    error: OperationFailure, client: MongoClient[Document], database: str, where: str
+) -> UserError:
+    """The error for someone whom MongoDB does not let in, or not do what was asked for."""
+    said = _said(error)
+    if error.code != _NOT_ALLOWED or _NOT_SIGNED_IN in said:
+        return StoreError(f"MongoDB at {where} refuses: {said}", _CREDENTIALS)
+    return not_allowed(said, _signed_in(client, database, where))
+
+
+def _signed_in(client: MongoClient[Document], database: str, where: str) -> Person:
+    """Who asks, as MongoDB knows them."""
+    try:
+        found = client.admin.command("connectionStatus")["authInfo"]
+    except PyMongoError:
+        return Person("", (), database, where)
+    names = [str(user["user"]) for user in found["authenticatedUsers"]]
+    roles = held_in(database, found["authenticatedUserRoles"])
+    return Person(", ".join(names), roles, database, where)
 
 
 def _said(error: OperationFailure) -> str:

@@ -1,11 +1,14 @@
 """The collections and their indexes."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from qfarm.errors import StoreError
 from qfarm.store.connection import Connection
+from qfarm.store.roles import NotAllowedError
 
 _HAS_KEY: Final = {"spec.qfarm.key": {"$exists": True}}  # with $type queries would not use it
 _HAS_WORKFLOW_KEY: Final = {"metadata.key": {"$exists": True}}
@@ -50,10 +53,56 @@ _FIRST_IDS: Final = {"next_fw_id": 1, "next_launch_id": 1}
 
 
 def ensure(connection: Connection) -> None:
-    """Make what is missing; safe to repeat, and cheap when all is there."""
-    for name, models in INDEXES.items():
+    """Make what is missing; safe to repeat, and cheap when all is there.
+
+    Only administrators may make indexes. Who may not goes on without those that only save time.
+
+    Raises
+    ------
+    StoreError
+        An index that keeps two from doing the same is missing, and the user may not make it.
+    """
+    for name in INDEXES:
+        if lacking := _lacking(connection, name):
+            _make(connection, name, lacking)
+    try:
+        connection.retry(lambda: _ensure_ids(connection))
+    except NotAllowedError as error:
+        raise _not_set_up(connection, "the counters in 'fw_id_assigner'", error) from None
+
+
+def _lacking(connection: Connection, name: str) -> list[IndexModel]:
+    listed = connection.retry(lambda: list(connection[name].list_indexes()))
+    there = {index["name"]: index for index in listed}
+    return [
+        model
+        for model in INDEXES[name]
+        if not _is_as(model.document, there.get(model.document["name"], {}))
+    ]
+
+
+def _is_as(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+    """Whether an index is there with all its options; the order of its fields counts."""
+    same = all(found.get(option) == value for option, value in wanted.items())
+    return same and list(found["key"]) == list(wanted["key"])
+
+
+def _make(connection: Connection, name: str, models: list[IndexModel]) -> None:
+    try:
         connection.retry(partial(connection[name].create_indexes, models))
-    connection.retry(lambda: _ensure_ids(connection))
+    except NotAllowedError as error:
+        unique = [model.document["name"] for model in models if model.document.get("unique")]
+        if unique:
+            what = f"the unique index {unique[0]!r} of {name!r}"
+            raise _not_set_up(connection, what, error) from None
+
+
+def _not_set_up(connection: Connection, lacks: str, error: NotAllowedError) -> StoreError:
+    return StoreError(
+        f"the database {connection.database.name!r} at {connection.where} is not set up for a "
+        f"farm: {lacks} is missing ({error.what})",
+        "Ask its administrator to run `qfarm roles apply` once, or correct `mongo.database`.",
+    )
 
 
 def _ensure_ids(connection: Connection) -> None:

@@ -5,7 +5,7 @@ from typing import Self
 
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
-from qfarm.store import commit, control, indexes, needs, queries
+from qfarm.store import commit, control, indexes, needs, queries, version
 from qfarm.store.connection import PATIENCE, Connection
 from qfarm.store.contents import Contents
 from qfarm.store.protocol import (
@@ -54,10 +54,12 @@ class MongoStore:
         Raises
         ------
         StoreError
-            The server does not answer, refuses the user, or is no replica set.
+            The server does not answer, refuses the user, is no replica set, or holds documents of
+            another version.
         """
         connection = Connection.open(uri, database, patience)
         try:
+            version.check(connection)
             indexes.ensure(connection)
         except BaseException:
             connection.close()

@@ -90,8 +90,12 @@ def _launchpad_fields(farm: Farm) -> dict[str, Any] | None:
     from qfarm.store.credentials import private_launchpad, read_credentials, uri_launchpad
 
     database = farm.config.mongo.database
-    if farm.config.mongo.uri:
-        return uri_launchpad(farm.config.mongo.uri, database)
+    try:
+        given = config.given_uri(farm)
+    except UserError:
+        return None  # `mongo` tells why
+    if given:
+        return uri_launchpad(given, database)
     known = read_credentials(farm.mongo_folder)
     return private_launchpad(known, database) if known else None
 
