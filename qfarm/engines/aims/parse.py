@@ -72,7 +72,9 @@ def _broken(
 
 def _ends(files: Mapping[str, str]) -> dict[str, str]:
     """The files, of the output the last lines alone: what the system says stands there."""
-    lines = files.get(judge.OUTPUT_NAME, "").splitlines()
+    if judge.OUTPUT_NAME not in files:
+        return dict(files)
+    lines = files[judge.OUTPUT_NAME].splitlines()
     return {**files, judge.OUTPUT_NAME: "\n".join(lines[-LAST:])}
 
 
