@@ -6,8 +6,8 @@
 The first call makes the authority: FOLDER/ca-key.pem (keep it off the network) and FOLDER/ca.pem
 (for everyone). `--host` makes FOLDER/server.pem for a mongod that is reached by these names and
 addresses; `localhost` and 127.0.0.1 are always among them. `--client NAME` makes
-FOLDER/client-NAME.pem. Calling it again keeps the authority and renews the rest. Files with keys
-are readable for you alone.
+FOLDER/client-NAME.pem. Calling it again keeps the authority and makes anew what it names;
+`--host` must name all names and addresses again. Files with keys are readable for you alone.
 """
 
 import argparse
@@ -112,7 +112,10 @@ def _authority(folder: Path) -> Pair:
     key_file, file = folder / "ca-key.pem", folder / "ca.pem"
     if key_file.exists() != file.exists():
         there, lacks = (key_file, file) if key_file.exists() else (file, key_file)
-        sys.exit(f"error: {there} is there, but {lacks} is not. Put it back, or remove both.")
+        sys.exit(
+            f"error: {there} is there, but {lacks} is not. Put {lacks.name} back to renew; "
+            "removing both makes a new authority, and every user needs its ca.pem."
+        )
     if key_file.exists():
         key = load_pem_private_key(key_file.read_bytes(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -33,12 +33,12 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.certificate:
         tls["tlsCertificateKeyFile"] = str(asked.certificate)
     try:
-        key = asked.keyfile.read_text().strip()
+        key = "".join(asked.keyfile.read_text().split())  # mongod, too, skips line ends
         with _member(asked.host, key, directConnection=True, **_options(tls)) as direct:
             name = _initiate(direct, asked.host, asked.replica_set)
         with _member(asked.host, key, replicaSet=name, **_options(tls)) as primary:
             _first_user(primary, asked.write, _address(asked.host, name, tls))
-    except (OSError, PyMongoError) as error:
+    except (OSError, ValueError, PyMongoError) as error:
         sys.exit(f"error: {str(error)[:500]}\nSee that mongod runs, and the key file is its own.")
     print(f"{asked.write}: address of the user {USER!r}, who may do everything; keep it safe")
 

@@ -1,5 +1,7 @@
 """``qfarm backup``: the whole farm in one file, or a check of such a file."""
 
+import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -75,10 +77,9 @@ def _save(target: Path) -> Manifest:
     try:
         with (
             replacing(target) as temporary,
-            temporary.open("xb") as file,
+            open(temporary, "xb", opener=partial(os.open, mode=0o600)) as file,
             following() as report,
         ):
-            temporary.chmod(0o600)
             return backup.save(uri, database, file, own, report)
     except OSError as error:
         raise BackupError(

@@ -41,3 +41,5 @@ def command(
     if name != own:
         hint = f'To work with it, set `database = "{name}"` in [mongo] of qfarm.toml.'
         stdout().print(hint, soft_wrap=True, markup=False)
+    rights = "Users are not in a backup. On another server run `qfarm roles apply`, then add them."
+    stdout().print(rights, soft_wrap=True, markup=False)

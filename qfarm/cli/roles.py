@@ -1,6 +1,9 @@
 """``qfarm roles``: who may do what in the farm's database, and users with these roles."""
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +83,6 @@ def user(
     taken from the command line, which others on the machine can see.
     """
     from qfarm.store import users
-    from qfarm.store.credentials import write_private
 
     _refuse_unknown(role)
     farm = config.load()
@@ -88,14 +90,58 @@ def user(
     if write is not None and write.exists():
         raise InputError(f"{write} is there already", "Name another file, or remove this one.")
     password = _password(write, password_file)
-    new = users.give(uri, database, name, role, password)
+    with _address_in(write, users.address_of(uri, database, name, password)):
+        new = users.give(uri, database, name, role, password)
     if write is not None:
-        write_private(write, users.address_of(uri, database, name, password) + "\n")
         words = f'{write}: give it to {name}, for `uri_file = "..."` below [mongo] in qfarm.toml'
         stderr().print(words, markup=False, soft_wrap=True)
     verb = "made" if new else "changed"
     stdout().print(
         f"User {name} {verb}: {', '.join(role)} of the database {database}", markup=False
+    )
+
+
+@contextmanager
+def _address_in(path: Path | None, address: str) -> Iterator[None]:
+    """Write the file first, and remove it if the password in it was not set after all.
+
+    The other way round, a full disk would leave a user whose password nobody knows.
+    """
+    from qfarm.store.users import RolesElsewhereError
+
+    if path is None:
+        yield
+        return
+    _write_new(path, f"{address}\n")
+    try:
+        yield
+    except RolesElsewhereError:
+        raise  # the password is set
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that was not there, for its owner alone."""
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
+        with os.fdopen(number, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path} cannot be written: {error.strerror}; no user was made or changed",
+        "Name a file in a folder that is there, on a disk with space, and run this again.",
     )
 
 

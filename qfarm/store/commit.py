@@ -106,7 +106,8 @@ def _write_record(
     connection: Connection, change: Transition, record: Record, head: Document, level_id: str
 ) -> None:
     """Write the record unless the stage has one; the first stays."""
-    document = histories.record_document(record, head, level_id, head["now"])
-    connection[histories.RECORDS].update_one(
-        {"_id": record.key}, {"$setOnInsert": document}, upsert=True, session=change.session
-    )
+    records = connection[histories.RECORDS]
+    # No upsert: that would ask for the right to update, and a worker may change no record.
+    if records.find_one({"_id": record.key}, {"_id": 1}, session=change.session) is None:
+        document = histories.record_document(record, head, level_id, head["now"])
+        records.insert_one({"_id": record.key} | document, session=change.session)

@@ -86,8 +86,16 @@ class Connection:
         self._db: Database[Document] = client.get_database(database, write_concern=_MAJORITY)
 
     @classmethod
-    def open(cls, uri: str, database: str, patience: float = PATIENCE) -> Self:
+    def open(
+        cls,
+        uri: str,
+        database: str,
+        patience: float = PATIENCE,
+        socket_ms: int | None = _SOCKET_MS,
+    ) -> Self:
         """Connect, and see that the server answers and can do transactions.
+
+        An answer is waited for `socket_ms`; with None for ever, as for building an index.
 
         Raises
         ------
@@ -104,7 +112,7 @@ class Connection:
             tz_aware=True,
             serverSelectionTimeoutMS=_ANSWER_MS,
             connectTimeoutMS=_ANSWER_MS,
-            socketTimeoutMS=_SOCKET_MS,
+            socketTimeoutMS=socket_ms,
         )
         try:
             _greet(client, database, where, _asks_for_tls(uri))

@@ -51,7 +51,7 @@ def migrate(
     StoreError
         Stages run, another process restores or migrates, or the documents are of a later version.
     """
-    connection = Connection.open(uri, database)
+    connection = Connection.open(uri, database, socket_ms=None)  # one update may take long
     try:
         return bring(connection, MIGRATIONS, version.CURRENT, dry_run, report)
     finally:

@@ -124,7 +124,7 @@ ROLES: Final = (
             Grant("fw_id_assigner", _UPDATE, "a claim takes the number of its launch"),
             Grant("launches", _UPSERT, "a claim writes its launch, a commit ends it"),
             Grant("attempts", _INSERT, "commit; what is committed cannot be changed"),
-            Grant("records", _UPSERT, "commit inserts the record unless there is one"),
+            Grant("records", _INSERT, "commit; an accepted record cannot be changed"),
             Grant("refusals", _INSERT, "notes entries that are not qfarm's own"),
             Grant("launchers", _UPSERT, "Ctrl-C asks the workers of a launcher to stop"),
             _DOCTOR,

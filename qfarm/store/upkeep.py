@@ -14,6 +14,7 @@ from threading import Event, Thread
 from typing import Final
 
 from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
 from qfarm.errors import StoreError
@@ -25,6 +26,7 @@ LEASE: Final = 20.0
 
 LOCK: Final = "lock"
 _POLL: Final = 0.2  # s
+_TAKEN: Final = "another process took it over"
 
 
 class Upkeep:
@@ -51,6 +53,23 @@ class Upkeep:
                 "Nothing was finished. See that no other process works on it, and run this again.",
             )
 
+    def hold(self, session: ClientSession | None = None) -> None:
+        """Prolong the lock now, and go on only if it is still held.
+
+        Within a transaction this is a fence: a process that takes the lock over meanwhile writes
+        the same document, so that one of the two fails. `check` only knows what the thread saw.
+
+        Raises
+        ------
+        StoreError
+            It was lost.
+        """
+        change = [{"$set": {"expires": _from_now(self._lease)}}]
+        done = self._connection[SCHEMA].update_one(self._own, change, session=session)
+        if done.matched_count != 1:
+            self._lost = _TAKEN
+        self.check()
+
     def keep(self) -> None:
         """Prolong the lock until `release`; runs in a thread."""
         change = [{"$set": {"expires": _from_now(self._lease)}}]
@@ -58,7 +77,7 @@ class Upkeep:
             try:
                 done = self._connection[SCHEMA].update_one(self._own, change)
                 if not done.matched_count:
-                    self._lost = "another process took it over"
+                    self._lost = _TAKEN
             except Exception as error:  # noqa: BLE001  told to whoever calls `check`
                 self._lost = f"it could not be prolonged ({type(error).__name__})"
             if self._lost:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 from urllib.parse import quote_plus
 
+from qfarm.errors import StoreError
 from qfarm.store import indexes, version
 from qfarm.store.connection import Connection, Document
 from qfarm.store.probe import PATIENCE
@@ -17,6 +18,10 @@ _OWN_OPTIONS: Final = frozenset(
     {"authsource", "authmechanism", "tlscertificatekeyfile", "tlscertificatekeyfilepassword"}
 )
 """Options of an address that belong to its user, in small letters."""
+
+
+class RolesElsewhereError(StoreError):
+    """All was done, but the user holds roles of other databases, too."""
 
 
 def apply(uri: str, database: str) -> tuple[str, ...]:
@@ -58,16 +63,19 @@ def give(uri: str, database: str, user: str, roles: Collection[str], password: s
     ------
     UserError
         The server does not answer, or the administrator is none.
+    RolesElsewhereError
+        Password and roles are the new ones, but roles of other databases are held besides.
     """
     connection = Connection.open(uri, database, PATIENCE)
     try:
         known = connection.command("usersInfo", user)["users"]
         signs_in = {"pwd": password, "mechanisms": list(_MECHANISMS)}
         if known:
-            connection.command("updateUser", user, **signs_in)
             held = {item["role"] for item in known[0]["roles"] if item["db"] == database}
             _change(connection, "grantRolesToUser", user, roles=set(roles) - held)
             _change(connection, "revokeRolesFromUser", user, roles=held - set(roles))
+            connection.command("updateUser", user, **signs_in)  # last: before, the old one is good
+            _refuse_elsewhere(database, user, known[0]["roles"])
         else:
             connection.command("createUser", user, roles=sorted(roles), **signs_in)
     finally:
@@ -91,6 +99,18 @@ def address_of(uri: str, database: str, user: str, password: str) -> str:
     kept = [item for item in options if item.partition("=")[0].lower() not in _OWN_OPTIONS]
     signed = [f"authSource={quote_plus(database)}", *kept]
     return f"{scheme}://{quote_plus(user)}:{quote_plus(password)}@{hosts}/?{'&'.join(signed)}"
+
+
+def _refuse_elsewhere(database: str, user: str, held: Iterable[Document]) -> None:
+    """Say which roles an administrator of this database alone cannot take away."""
+    elsewhere = sorted(f"{item['role']}@{item['db']}" for item in held if item["db"] != database)
+    if elsewhere:
+        raise RolesElsewhereError(
+            f"user {user} has the new password, and the new roles in the database {database!r}, "
+            f"but still holds roles of other databases: {', '.join(elsewhere)}",
+            "Let an administrator of the whole server (root) take these away by MongoDB's "
+            "`revokeRolesFromUser`, or remove the user by `dropUser` and make them again.",
+        )
 
 
 def _write_role(connection: Connection, role: Role) -> None:

@@ -13,7 +13,7 @@ from fireworks import LaunchPad
 from pymongo import MongoClient
 
 from qfarm.errors import StoreError
-from qfarm.store import backup, connection, open_store, server
+from qfarm.store import backup, connection, open_store, server, upkeep
 from qfarm.store.backup import BackupError, loading
 from qfarm.store.protocol import Store
 from support.backups import Raw, documents, other, save, some_of_all
@@ -212,3 +212,59 @@ def test_what_others_write_meanwhile_is_noticed(
     with pytest.raises(BackupError, match="wrote to 'fireworks'"):
         backup.restore(mongo_uri, other, tmp_path / "x", drop_partial=True, report=submit)
     assert target["fireworks"].find_one() == {"_id": "mine"}
+
+
+def test_process_that_slept_before_the_last_step_does_not_go_on(
+    store: Store, raw: Raw, mongo_uri: str, database: str, other: str, tmp_path: Path
+) -> None:
+    """Another took the lock and copies anew: its parts must not be renamed by the first."""
+    store.add(plans(2))
+    save(mongo_uri, database, tmp_path / "x")
+    before, target = loading._enter_renaming, raw.client[other]
+
+    def sleep(*arguments: Any) -> None:
+        target["schema"].update_one({"_id": upkeep.LOCK}, {"$set": {"token": "another"}})
+        before(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "_enter_renaming", sleep)
+        with pytest.raises(StoreError, match=r"lock .* was lost"):
+            backup.restore(mongo_uri, other, tmp_path / "x")
+    assert target["schema"].find_one({"_id": "version"})["restoring"]["phase"] == "copying"
+    assert "fireworks" not in target.list_collection_names()
+
+
+def test_part_that_vanished_is_no_farm(
+    store: Store, raw: Raw, mongo_uri: str, database: str, other: str, tmp_path: Path
+) -> None:
+    store.add(plans(2))
+    save(mongo_uri, database, tmp_path / "x")
+    before = loading._enter_renaming
+
+    def drop(*arguments: Any) -> None:
+        before(*arguments)
+        raw.client[other].drop_collection("restoring.stages")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "_enter_renaming", drop)
+        with pytest.raises(BackupError, match="stages vanished"):
+            backup.restore(mongo_uri, other, tmp_path / "x")
+    with pytest.raises(StoreError, match="restore"), open_store(mongo_uri, other):
+        pass
+
+
+def test_index_that_deletes_is_refused_before_anything_is_written(
+    store: Store, raw: Raw, mongo_uri: str, database: str, other: str, tmp_path: Path
+) -> None:
+    store.add(plans(1))
+    raw["records"].create_index("done", expireAfterSeconds=1)
+    save(mongo_uri, database, tmp_path / "x")
+    with pytest.raises(BackupError, match="expireAfterSeconds"):
+        backup.restore(mongo_uri, other, tmp_path / "x")
+    assert other not in raw.client.list_database_names()
+
+
+@pytest.mark.parametrize("name", ["a.b", "", "admin", "local", "config"])
+def test_name_that_is_no_farms(name: str, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="database"):
+        backup.restore("mongodb://nowhere", name, tmp_path / "x")

@@ -222,7 +222,10 @@ def test_the_important_refusals_by_name(raw: Callable[[str], Raw]) -> None:
         refused(lambda c=name: raw("dashboard")[c].update_one({}, {"$set": {"x": 1}}))
     for name in ("fireworks", "workflows", "fragments", "stages"):
         refused(lambda c=name: raw("worker")[c].insert_one({}))
-    refused(lambda: raw("worker")["attempts"].update_one({}, {"$set": {"x": 1}}))
+    for name in ("attempts", "records"):
+        refused(lambda c=name: raw("worker")[c].update_one({}, {"$set": {"x": 1}}))
+        refused(lambda c=name: raw("worker")[c].update_one({}, {"$set": {"x": 1}}, upsert=True))
+        refused(lambda c=name: raw("worker")[c].replace_one({}, {"x": 1}))
     for name in ("attempts", "records", "refusals"):
         refused(lambda c=name: raw("submitter")[c].insert_one({}))
         refused(lambda c=name: raw("submitter")[c].update_one({}, {"$set": {"x": 1}}))
@@ -336,6 +339,33 @@ def test_an_administrator_makes_users_without_seeing_passwords(
     assert PASSWORD not in asked.raw + asked.err
     at(address)
     assert "Authentication failed" in qfarm("status").err
+
+
+def test_a_file_that_cannot_be_written_changes_no_password(
+    at: Callable[[str], None], tmp_path: Path, addresses: Addresses
+) -> None:
+    at(addresses["admin"])
+    said = qfarm("roles", "user", "worker", "worker", "--write", "none/worker.uri")
+    assert said.code == 1
+    assert "none/worker.uri cannot be written" in said.err
+    at(addresses["worker"])
+    assert qfarm("status").code == 0
+    said = qfarm("roles", "user", "worker", "admin", "--write", "worker.uri")  # not allowed to
+    assert said.code == 1
+    assert not (tmp_path / "worker.uri").exists()
+
+
+def test_roles_of_other_databases_are_named(
+    mongo_uri: str, database: str, at: Callable[[str], None], tmp_path: Path, addresses: Addresses
+) -> None:
+    with MongoClient[dict[str, Any]](mongo_uri) as client:
+        client[database].command("createUser", "old", pwd=PASSWORD, roles=[ROOT, "worker"])
+    at(addresses["admin"])
+    said = qfarm("roles", "user", "old", "dashboard", "--write", "old.uri")
+    assert said.code == 1
+    assert "still holds roles of other databases: root@admin" in said.err
+    at((tmp_path / "old.uri").read_text())  # the password is the new one
+    assert qfarm("status").code == 0
 
 
 def _db() -> str:

@@ -139,7 +139,7 @@ def test_certificates_are_renewed_under_the_same_authority(tmp_path: Path) -> No
     changed = {name for name in first if first[name] != second[name]}
     assert changed == {"server.pem"}
     (tmp_path / "ca.pem").unlink()
-    assert "Put it back" in script("certificates.py", tmp_path, "--host", "h").stderr
+    assert "Put ca.pem back" in script("certificates.py", tmp_path, "--host", "h").stderr
     assert script("certificates.py", tmp_path / "x", "--client", "../anna").returncode == 2
 
 
@@ -150,6 +150,9 @@ def test_the_first_user_is_made_once(mongod: Secured, tmp_path: Path) -> None:
     assert again.returncode == 1
     assert "already" in again.stderr
     assert not (tmp_path / "again.uri").exists()
+    (tmp_path / "keyfile").write_bytes(b"\xff\n")
+    wrong = [*words[:2], tmp_path / "keyfile", *words[3:], tmp_path / "again.uri"]
+    assert script("first_admin.py", *wrong).stderr.startswith("error: ")
     assert (
         "Name another file" in script("first_admin.py", *words, mongod.folder / "root.uri").stderr
     )

@@ -1,5 +1,6 @@
 """A mongod as `deploy/mongodb` sets it up, on loopback: TLS, own authority, SCRAM, key file."""
 
+import base64
 import secrets
 import socket
 import subprocess
@@ -65,7 +66,7 @@ def secured(folder: Path, *, certificates: bool = False) -> Iterator[Secured]:
     assert done.returncode == 0, done.stderr
     (folder / "data").mkdir()
     (folder / "keyfile").touch(0o600)
-    (folder / "keyfile").write_text(secrets.token_hex(64))
+    (folder / "keyfile").write_bytes(base64.encodebytes(secrets.token_bytes(756)))  # as openssl
     text = configuration(folder, port, certificates=certificates)
     (folder / "mongod.conf").write_text(text)
     words = [find_mongod(), "--config", str(folder / "mongod.conf"), "--nounixsocket"]

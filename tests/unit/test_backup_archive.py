@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qfarm.store.backup import archive
-from qfarm.store.backup.archive import BackupError, Manifest, Saved, Tally, Writer, check, opened
+from qfarm.store.backup.archive import Manifest, Saved, Tally, Writer, check, opened
+from qfarm.store.backup.trust import BackupError
 
 DOCUMENTS = [bson.encode({"_id": number, "x": "y" * number}) for number in range(20)]
 

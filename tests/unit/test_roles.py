@@ -60,6 +60,7 @@ def test_nobody_but_the_administrator_removes() -> None:
     worker = role(WORKER)
     assert worker is not None
     assert not worker.allows("update", "attempts")
+    assert not worker.allows("update", "records")
     assert role("root") is None
 
 

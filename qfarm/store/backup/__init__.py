@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from qfarm.store.backup.archive import BackupError, Manifest, Report, Saved, Step, check, opened
+from qfarm.store.backup.archive import Manifest, Report, Saved, Step, check, opened
 from qfarm.store.backup.dumping import dump
 from qfarm.store.backup.loading import load
+from qfarm.store.backup.trust import BackupError, refuse_database
 from qfarm.store.connection import Connection
 
 __all__ = ["BackupError", "Manifest", "Saved", "Step", "check", "restore", "save"]
@@ -58,8 +59,9 @@ def restore(
     report : callable
         Told how far it is.
     """
+    refuse_database(database)
     with opened(path, report) as backup:
-        connection = Connection.open(uri, database)
+        connection = Connection.open(uri, database, socket_ms=None)  # an index may take minutes
         try:
             load(connection, backup, drop_partial, report)
         finally:

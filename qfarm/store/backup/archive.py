@@ -26,7 +26,9 @@ from urllib.parse import quote
 
 from pydantic import AwareDatetime, ConfigDict, Field, ValidationError
 
-from qfarm.errors import UserError
+from qfarm.store.backup import members
+from qfarm.store.backup.members import AGAIN
+from qfarm.store.backup.trust import BackupError, refuse_names
 from qfarm_schemas.base import Model
 
 FORMAT: Final = "qfarm-backup"
@@ -42,11 +44,6 @@ _HEAD: Final = b"PK\x03\x04"
 _LEVEL: Final = 1  # zlib: 6 makes a backup take half as long again, for a tenth less
 _SMALLEST: Final = 5  # bytes of an empty document
 _LARGEST: Final = 16 * 2**20 + 16_384  # bytes; MongoDB's limit for documents with its own fields
-_AGAIN: Final = "Use another backup; this one cannot be trusted in any part."
-
-
-class BackupError(UserError):
-    """A backup cannot be written, is damaged, or does not fit where it shall go."""
 
 
 class Step(NamedTuple):
@@ -110,7 +107,7 @@ class Manifest(Model):
 
     format: str = FORMAT
     format_version: int = FORMAT_VERSION
-    schema_version: int
+    schema_version: int = Field(ge=1)
     qfarm_version: str
     server_version: str
     database: str
@@ -143,6 +140,10 @@ class Tally:
     def sha256(self) -> str:
         """SHA-256 of all bytes so far."""
         return self._sum.hexdigest()
+
+    def exceeds(self, saved: Saved) -> bool:
+        """Whether there is already more than was saved."""
+        return self.documents > saved.documents or self.size > saved.size
 
     def fits(self, saved: Saved) -> bool:
         """Whether these are the documents that were saved."""
@@ -214,7 +215,10 @@ class Backup:
 
     def metadata(self, saved: Saved) -> str:
         """Options and indexes of a collection, as extended JSON."""
-        return self._zip.read(saved.metadata).decode()
+        try:
+            return members.text(self._zip, saved.metadata).decode()
+        except UnicodeDecodeError:
+            raise BackupError(f"{saved.metadata} in the backup is no text", AGAIN) from None
 
     def documents(self, saved: Saved) -> Iterator[bytes]:
         """Documents of a collection, one by one.
@@ -222,15 +226,18 @@ class Backup:
         Raises
         ------
         BackupError
-            At the end, when they were not what the manifest says.
+            They are not what the manifest says: more of them at once, others at the end.
         """
         tally = Tally()
-        with self._zip.open(saved.file) as member:
+        wrong = BackupError(f"{saved.file} in the backup is not what its manifest says", AGAIN)
+        with members.member(self._zip, saved.file) as member:
             for document in _documents(member, saved.file):
                 tally.add(document, 1)
+                if tally.exceeds(saved):
+                    raise wrong
                 yield document
         if not tally.fits(saved):
-            raise BackupError(f"{saved.file} in the backup is not what its manifest says", _AGAIN)
+            raise wrong
 
 
 @contextmanager
@@ -246,13 +253,13 @@ def opened(path: Path, report: Report = lambda _: None) -> Iterator[Backup]:
         with path.open("rb") as file:
             _verify(file, path, report)
             file.seek(0)
-            with zipfile.ZipFile(file) as archive:
+            with members.directory(file, path) as archive:
                 yield Backup(archive, _manifest(archive, path))
     except OSError as error:
         said = error.strerror or str(error)
         raise BackupError(f"cannot read {path}: {said}", "Name a file of `qfarm backup`.") from None
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:  # changed under our eyes
-        raise BackupError(f"{path} is damaged: {error}", _AGAIN) from None
+        raise BackupError(f"{path} is damaged: {error}", AGAIN) from None
 
 
 def check(path: Path, report: Report = lambda _: None) -> Manifest:
@@ -307,10 +314,10 @@ def _verify(file: BinaryIO, path: Path, report: Report) -> None:
     end = _TAIL + len(_LABEL)
     file.seek(max(0, size - end))
     if file.read(len(_LABEL)) != _LABEL:
-        raise BackupError(f"{path} is cut off, or no backup of qfarm", _AGAIN)
+        raise BackupError(f"{path} is cut off, or no backup of qfarm", AGAIN)
     said = file.read(_TAIL)
     if _sum(file, size - _TAIL, report) != said:
-        raise BackupError(f"{path} is damaged: its SHA-256 is not the one it was given", _AGAIN)
+        raise BackupError(f"{path} is damaged: its SHA-256 is not the one it was given", AGAIN)
 
 
 def _sum(file: BinaryIO, size: int, report: Report) -> bytes:
@@ -326,7 +333,7 @@ def _sum(file: BinaryIO, size: int, report: Report) -> bytes:
 
 def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
     try:
-        text = archive.read(MANIFEST)
+        text = members.text(archive, MANIFEST)
         head = _Head.model_validate_json(text)
         if head.format != FORMAT or head.format_version > FORMAT_VERSION:
             raise BackupError(
@@ -334,10 +341,12 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> Manifest:
                 f"{FORMAT} up to {FORMAT_VERSION}",
                 "Upgrade qfarm to the version that wrote it.",
             )
-        return Manifest.model_validate_json(text)
-    except (KeyError, ValidationError) as error:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
         said = " ".join(str(error).split())[:200]
-        raise BackupError(f"{path} has no manifest of a backup: {said}", _AGAIN) from None
+        raise BackupError(f"{path} has no manifest of a backup: {said}", AGAIN) from None
+    refuse_names([saved.name for saved in manifest.collections])
+    return manifest
 
 
 class _Head(Model):
@@ -354,8 +363,8 @@ def _documents(member: IO[bytes], name: str) -> Iterator[bytes]:
     while head := member.read(4):
         size = struct.unpack("<i", head)[0] if len(head) == 4 else 0
         if not _SMALLEST <= size <= _LARGEST:
-            raise BackupError(f"{name} in the backup holds what is no document", _AGAIN)
+            raise BackupError(f"{name} in the backup holds what is no document", AGAIN)
         body = member.read(size - 4)
         if len(body) != size - 4:
-            raise BackupError(f"{name} in the backup ends within a document", _AGAIN)
+            raise BackupError(f"{name} in the backup ends within a document", AGAIN)
         yield head + body

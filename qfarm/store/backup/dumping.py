@@ -18,7 +18,6 @@ from pymongo.errors import ConnectionFailure, OperationFailure
 
 from qfarm.store import version
 from qfarm.store.backup.archive import (
-    BackupError,
     Manifest,
     Report,
     Saved,
@@ -27,6 +26,7 @@ from qfarm.store.backup.archive import (
     Writer,
     count,
 )
+from qfarm.store.backup.trust import BackupError
 from qfarm.store.connection import Connection, Document
 from qfarm.store.upkeep import LOCK
 

@@ -8,27 +8,31 @@ restore ends it.
 """
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib.metadata import version as installed
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import bson
-from bson.json_util import loads
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
-from pymongo.errors import ConnectionFailure, PyMongoError
+from pymongo.client_session import ClientSession
+from pymongo.errors import ConnectionFailure, OperationFailure, PyMongoError
 
 from qfarm.store import version
-from qfarm.store.backup.archive import Backup, BackupError, Report, Saved, Step, Tally, count
+from qfarm.store.backup.archive import Backup, Report, Saved, Step, Tally, count
 from qfarm.store.backup.dumping import MANY, PARTIAL
-from qfarm.store.connection import Connection, Document
+from qfarm.store.backup.trust import BackupError, Metadata, metadata, version_document
+from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.upkeep import LEASE, LOCK, Upkeep, upkeep
 from qfarm.store.version import RENAMING, RESTORING, SCHEMA, VERSION
 
 _BATCH: Final = 8 * 2**20  # bytes of documents that are sent at once
 _QUEUE: Final = "fireworks"  # nothing can be claimed before it is there
+_UNAUTHORISED: Final = 13
+_RIGHTS: Final = "The user of `mongo.uri` needs the role `readWrite` on the database."
+_LOOK: Final = "See what its log says, and mend that."
+_ONCE_MORE: Final = " Then run `qfarm restore FILE --drop-partial`."
 _ANOTHER: Final = "Name a database that is empty with --database."
 
 _NO_FARM: Final = {
@@ -64,28 +68,53 @@ def load(
     Raises
     ------
     BackupError
-        The database is not empty, MongoDB went away, or does not give back what was written.
+        The database is not empty, MongoDB went away, or does not give back what was written; or
+        the backup asks for more than to hold documents.
     StoreError
         Part of a restore is there, or another process restores or migrates.
     """
     _refuse_newer(backup)
+    plan = _plan(backup)  # all that can be refused is, before anything is written
     with _explained(connection), upkeep(connection, "qfarm restore", lease) as lock:
         mark = version.read(connection) or {}
         if mark.get(RESTORING, {}).get("phase") == RENAMING:
-            _finish(connection, mark[RESTORING], backup)
+            _finish(connection, lock, mark[RESTORING], backup, plan)
             return
         if RESTORING in mark and not drop_partial:
             raise version.unfinished(connection, mark)
         _begin(connection, backup, mark)
-        parts = [saved for saved in backup.manifest.collections if saved.name != SCHEMA]
-        for saved in parts:
-            _copy(connection, lock, backup, saved, report)
-        for saved in parts:
+        for saved in plan.parts:
+            _copy(connection, lock, backup, plan, saved, report)
+        for saved in plan.parts:
             _compare(connection, lock, saved, report)
-            _index(connection, backup, saved)
-        lock.check()
-        _mark(connection, RENAMING, backup)
-        _finish(connection, {"taken": str(backup.manifest.taken)}, backup)
+            _index(connection, plan, saved)
+        _enter_renaming(connection, lock, backup)
+        _finish(connection, lock, {"taken": str(backup.manifest.taken)}, backup, plan)
+
+
+class _Plan(NamedTuple):
+    """What is to be written: the collections, what goes with each, and the version's document."""
+
+    parts: list[Saved]
+    metadata: dict[str, Metadata]
+    final: Document
+
+
+def _plan(backup: Backup) -> _Plan:
+    """Read what the backup asks of MongoDB, and refuse what no backup of qfarm does."""
+    parts = [saved for saved in backup.manifest.collections if saved.name != SCHEMA]
+    read = {saved.name: metadata(backup.metadata(saved), saved.name) for saved in parts}
+    return _Plan(parts, read, _version_document(backup))
+
+
+def _enter_renaming(connection: Connection, lock: Upkeep, backup: Backup) -> None:
+    """Begin the last step, unless another process has begun anew on what was copied here."""
+
+    def mark(transaction: Transaction) -> None:
+        lock.hold(transaction.session)
+        _mark(connection, RENAMING, backup, transaction.session)
+
+    connection.transact(mark)
 
 
 def _refuse_newer(backup: Backup) -> None:
@@ -132,9 +161,12 @@ def _names(connection: Connection) -> list[str]:
     return [name for name in names if not name.startswith(("system.", PARTIAL))]
 
 
-def _mark(connection: Connection, phase: str, backup: Backup) -> None:
+def _mark(
+    connection: Connection, phase: str, backup: Backup, session: ClientSession | None = None
+) -> None:
     fields = {RESTORING: {"phase": phase, "taken": str(backup.manifest.taken)}}
-    connection[SCHEMA].update_one({"_id": VERSION}, {"$set": fields}, upsert=True)
+    change = {"$set": fields}
+    connection[SCHEMA].update_one({"_id": VERSION}, change, upsert=True, session=session)
 
 
 def _unmark(connection: Connection, before: Document) -> None:
@@ -145,10 +177,15 @@ def _unmark(connection: Connection, before: Document) -> None:
 
 
 def _copy(
-    connection: Connection, lock: Upkeep, backup: Backup, saved: Saved, report: Report
+    connection: Connection,
+    lock: Upkeep,
+    backup: Backup,
+    plan: _Plan,
+    saved: Saved,
+    report: Report,
 ) -> None:
     """Write the documents of one collection."""
-    options = loads(backup.metadata(saved))["options"]
+    options = plan.metadata[saved.name].options
     target = connection.database.create_collection(PARTIAL + saved.name, **options)
     done, what = 0, f"restoring {saved.name}"
     for batch in _batches(backup.documents(saved)):
@@ -189,44 +226,71 @@ def _compare(connection: Connection, lock: Upkeep, saved: Saved, report: Report)
         )
 
 
-def _index(connection: Connection, backup: Backup, saved: Saved) -> None:
-    indexes = [
-        {name: value for name, value in index.items() if name != "ns"}
-        for index in loads(backup.metadata(saved))["indexes"]
-        if index["name"] != "_id_"
-    ]
+def _index(connection: Connection, plan: _Plan, saved: Saved) -> None:
+    indexes = plan.metadata[saved.name].indexes
     if indexes:
         connection.database.command("createIndexes", PARTIAL + saved.name, indexes=indexes)
 
 
-def _finish(connection: Connection, restoring: Document, backup: Backup) -> None:
+def _finish(
+    connection: Connection, lock: Upkeep, restoring: Document, backup: Backup, plan: _Plan
+) -> None:
     """Give all parts their names, then make the database a farm; safe to repeat."""
     if restoring["taken"] != str(backup.manifest.taken):
         raise BackupError(
             f"{version.place(connection)} holds a restore of another backup, in its last step",
             f"Run `qfarm restore` with the backup that was taken at {restoring['taken']}.",
         )
-    parts = (n for n in connection.database.list_collection_names() if n.startswith(PARTIAL))
-    for part in sorted(parts, key=lambda name: name == PARTIAL + _QUEUE):
-        name = part.removeprefix(PARTIAL)
+    there = set(connection.database.list_collection_names())
+    names = [saved.name for saved in plan.parts if PARTIAL + saved.name in there]
+    for name in sorted(names, key=lambda name: name == _QUEUE):
+        lock.hold()
         if name in _names(connection) and _has_content(connection, name):
             raise BackupError(
                 f"another program wrote to {name!r} in {version.place(connection)} meanwhile",
                 f"Rename that collection, and run the same `qfarm restore` again. Or: {_ANOTHER}",
             )
-        connection.database[part].rename(name, dropTarget=True)
-    final = _version_document(backup)
-    replace = partial(connection[SCHEMA].replace_one, {"_id": VERSION}, final, upsert=True)
-    connection.retry(replace)
+        connection.database[PARTIAL + name].rename(name, dropTarget=True)
+    _refuse_missing(connection, plan)
+    _make_farm(connection, lock, plan)
+
+
+def _refuse_missing(connection: Connection, plan: _Plan) -> None:
+    missing = sorted({saved.name for saved in plan.parts} - set(_names(connection)))
+    if missing:
+        raise BackupError(
+            f"{', '.join(missing)} vanished from {version.place(connection)} during the restore",
+            f"Another program dropped it. {_ANOTHER}",
+        )
+
+
+def _make_farm(connection: Connection, lock: Upkeep, plan: _Plan) -> None:
+    """Take the mark of a part away; from now on stores open the database."""
+
+    def replace(transaction: Transaction) -> None:
+        lock.hold(transaction.session)
+        schema, one = connection[SCHEMA], {"_id": VERSION}
+        schema.replace_one(one, plan.final, upsert=True, session=transaction.session)
+
+    connection.transact(replace)
 
 
 def _version_document(backup: Backup) -> Document:
-    """The document that says the version, as it was; farms of version 1 may lack it."""
+    """The document that says the version, as it was."""
     saved = (item for item in backup.manifest.collections if item.name == SCHEMA)
     every = itertools.chain.from_iterable(map(backup.documents, saved))
-    found = [item for item in map(bson.decode, every) if item["_id"] == VERSION]
-    presumed = {"_id": VERSION, "version": backup.manifest.schema_version}
-    return found[0] if found else presumed
+    try:
+        found = [item for item in map(bson.decode, every) if item.get("_id") == VERSION]
+    except BSONError as error:
+        raise _no_bson(error) from None
+    return version_document(found[0] if found else None, backup.manifest.schema_version)
+
+
+def _no_bson(error: BSONError) -> BackupError:
+    return BackupError(
+        f"the backup holds what is no document of MongoDB: {error}",
+        "qfarm did not write it so: use another backup.",
+    )
 
 
 @contextmanager
@@ -239,10 +303,18 @@ def _explained(connection: Connection) -> Iterator[None]:
             f"MongoDB at {connection.where} went away during the restore",
             "See that it runs (`qfarm up`), and run `qfarm restore FILE --drop-partial`.",
         ) from error
+    except BSONError as error:
+        raise _no_bson(error) from error
     except PyMongoError as error:
-        said = json.dumps(str(error))[:300]
         raise BackupError(
-            f"MongoDB at {connection.where} refuses to restore: {said}",
-            "The user of `mongo.uri` needs the role `readWrite` on the database. Then run "
-            "`qfarm restore FILE --drop-partial`.",
+            f"MongoDB at {connection.where} refuses to restore: {_said(error)}",
+            (_RIGHTS if getattr(error, "code", None) == _UNAUTHORISED else _LOOK) + _ONCE_MORE,
         ) from error
+
+
+def _said(error: PyMongoError) -> str:
+    """MongoDB's own words, without the whole of its answer."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    found = details or {}
+    first: Document = next(iter(found.get("writeErrors", [])), {})
+    return str(found.get("errmsg") or first.get("errmsg") or error)[:300]
