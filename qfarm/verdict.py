@@ -250,9 +250,12 @@ _THRESHOLD: Final = (
     "protocol of your own.",
 )
 
+LOOK: Final = "Look at the kept scratch folder; if it happens on one host only, mend that host."
+"""Remedy for an output that cannot be right; engines give it, too."""
+
 _OUTPUT: Final = (
     FailureKind.BAD_OUTPUT,
-    "Look at the kept scratch folder; if it happens on one host only, mend that host.",
+    LOOK,
 )
 
 _MEANING: Final = {

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 from pydantic import JsonValue, ValidationError
 
 from qfarm.engines.base import EngineDefaults, Exit, Job, PythonCall
+from qfarm.verdict import LOOK
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.result import Result
@@ -96,7 +97,7 @@ def _bad_output(cause: str, files: Mapping[str, str], ended: Exit) -> Failure:
         kind=FailureKind.BAD_OUTPUT,
         cause=cause,
         evidence=_evidence(files, ended),
-        remedy="Look at the kept scratch folder; if it happens on one host only, mend that host.",
+        remedy=LOOK,
     )
 
 

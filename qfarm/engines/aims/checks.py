@@ -11,8 +11,6 @@ cures that."""
 
 BAD: Final = FailureKind.BAD_OUTPUT
 
-LOOK: Final = "Look at the kept scratch folder; if it happens on one host only, mend that host."
-
 OTHER: Final = (
     "The output belongs to another calculation than the job: look at control.in, geometry.in and "
     "stdout.txt in the kept scratch folder, and at the launch line (`command` of the engine)."

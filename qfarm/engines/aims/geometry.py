@@ -1,8 +1,8 @@
 """geometry.in: the atoms of a fragment, written by pyfhiaims. Pure."""
 
-from ase.data import chemical_symbols
 from pyfhiaims.geometry.atom import FHIAimsAtom
 
+from qfarm_schemas.elements import SYMBOLS
 from qfarm_schemas.fragment import Fragment
 
 
@@ -15,7 +15,7 @@ def geometry_in(fragment: Fragment) -> str:
     moments = initial_moments(fragment)
     lines = [
         FHIAimsAtom(
-            symbol=chemical_symbols[int(number)],
+            symbol=SYMBOLS[int(number)],
             position=[float(x) for x in position],
             initial_moment=moment,
         ).to_string()

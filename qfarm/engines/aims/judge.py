@@ -8,11 +8,12 @@ every number is there (`of_numbers`). The four SCF thresholds are the verdict's 
 from collections.abc import Mapping
 from typing import Final
 
-from qfarm.engines.aims.checks import BAD, CRASH, LOOK, SMALL_GAP, SPIN, STATE, check
+from qfarm.engines.aims.checks import BAD, CRASH, SMALL_GAP, SPIN, STATE, check
 from qfarm.engines.aims.judge_numbers import of_numbers
 from qfarm.engines.aims.judge_task import of_task
 from qfarm.engines.aims.output import Output, aborts, run, scf
 from qfarm.engines.base import Exit, Job
+from qfarm.verdict import LOOK
 from qfarm_schemas.check import Check
 from qfarm_schemas.failure import FailureKind
 

@@ -4,14 +4,15 @@ import re
 from typing import Final
 
 import numpy as np
-from ase.data import atomic_numbers
 
-from qfarm.engines.aims.checks import BAD, LOOK, SMALL_GAP, SPIN, check
+from qfarm.engines.aims.checks import BAD, SMALL_GAP, SPIN, check
 from qfarm.engines.aims.functionals import VDW_METHOD
 from qfarm.engines.aims.output import Output, properties
 from qfarm.engines.base import Job
 from qfarm.engines.mbd.selfcheck import self_check
+from qfarm.verdict import LOOK
 from qfarm_schemas.check import Check
+from qfarm_schemas.elements import NUMBERS
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import Dispersion
 
@@ -101,7 +102,7 @@ def _dipole(output: Output) -> Check:
 
 def _hirshfeld(job: Job, output: Output) -> Check:
     """The partition is of these elements, and its charges add up to the charge."""
-    symbols = [atomic_numbers.get(atom.symbol) for atom in output.hirshfeld]
+    symbols = [NUMBERS.get(atom.symbol) for atom in output.hirshfeld]
     same = symbols == job.fragment.numbers.tolist()
     total = sum(atom.charge for atom in output.hirshfeld)
     tolerance = max(SMALL_CHARGE, CHARGE_TOLERANCE * len(symbols) ** 0.5)

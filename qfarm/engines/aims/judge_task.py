@@ -5,11 +5,12 @@ from typing import Final
 
 import numpy as np
 
-from qfarm.engines.aims.checks import BAD, LOOK, check
+from qfarm.engines.aims.checks import BAD, check
 from qfarm.engines.aims.functionals import DEFAULT_BETA, DISPERSION, WORDS, XC
 from qfarm.engines.aims.output import Output, echo
 from qfarm.engines.aims.output.page import number
 from qfarm.engines.base import Job
+from qfarm.verdict import LOOK
 from qfarm_schemas.check import Check
 
 GEOMETRY_TOLERANCE: Final = 1e-6

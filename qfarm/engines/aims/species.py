@@ -9,8 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from ase.data import chemical_symbols
-
+from qfarm_schemas.elements import SYMBOLS
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier, LevelOfTheory
 
@@ -29,7 +28,7 @@ _TIER: Final = re.compile(r'^#\s*Suggested "(\w+)" defaults', re.MULTILINE)
 
 def name(number: int, tier: BasisTier) -> str:
     """Path of an element's file below the tree, for instance ``tight/08_O_default``."""
-    return f"{tier.value}/{number:02d}_{chemical_symbols[number]}_default"
+    return f"{tier.value}/{number:02d}_{SYMBOLS[number]}_default"
 
 
 def names(fragment: Fragment, level: LevelOfTheory) -> tuple[str, ...]:
@@ -71,7 +70,7 @@ def wrong(fragment: Fragment, level: LevelOfTheory, texts: Mapping[str, str]) ->
 
 
 def _wrong(number: int, tier: BasisTier, texts: Mapping[str, str]) -> str | None:
-    path, symbol = name(number, tier), chemical_symbols[number]
+    path, symbol = name(number, tier), SYMBOLS[number]
     text = texts.get(path)
     if text is None:
         return f"the species file {path} was not given"

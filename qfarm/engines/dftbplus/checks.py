@@ -17,7 +17,7 @@ from qfarm.engines.dftbplus.output import Output, dipole_of_charges, missing, nu
 from qfarm.engines.dftbplus.parameters import orbitals, valence
 from qfarm.engines.inprocess import how_ended
 from qfarm.engines.mbd.selfcheck import self_check
-from qfarm.verdict import CLOSEST, closest_distance
+from qfarm.verdict import CLOSEST, LOOK, closest_distance
 from qfarm_schemas.check import Check
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.units import BOHR, DFTBPLUS_BOHR
@@ -43,7 +43,6 @@ ELECTRONS: Final = 1e-6
 _SEGFAULTS: Final = (-11, 139)
 """Also as a shell or an MPI launcher gives it on, 128 + signal."""
 
-_LOOK: Final = "Look at the kept scratch folder; if it happens on one host only, mend that host."
 
 _CRASH: Final = "Read the last lines of the output."
 
@@ -79,7 +78,7 @@ def _check(
     required: str,
     found: str,
     kind: FailureKind = FailureKind.BAD_OUTPUT,
-    remedy: str = _LOOK,
+    remedy: str = LOOK,
 ) -> Check:
     shown = "" if passed else remedy
     return Check(name=name, passed=passed, required=required, found=found, kind=kind, remedy=shown)
@@ -124,7 +123,7 @@ def _program(output: Output) -> Check:
     passed = bool(said.release) and int(said.parser or 0) >= PARSER_VERSION
     found = f"release {said.release or 'not given'}, parser {said.parser or 'not given'}"
     required = f"a DFTB+ that knows parser version {PARSER_VERSION}"
-    remedy = messages.INPUT.remedy if said.release else _LOOK
+    remedy = messages.INPUT.remedy if said.release else LOOK
     return _check("program", passed, required, found, remedy=remedy)
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from qfarm.engines.aims.output.page import Page, number, numbers
+from qfarm_schemas.elements import NUMBERS
 
 _ATOM: Final = re.compile(
     r"\s*\|\s*(?P<place>\d{1,9}): Species\s+(?P<symbol>\S+)\s+(?P<position>.*)"
@@ -85,7 +85,7 @@ def _rows(lines: Sequence[str]) -> Iterator[tuple[int, int, tuple[float, ...]]]:
         if row is None:
             return
         position = numbers(row["position"], 3)
-        element = atomic_numbers.get(row["symbol"])
+        element = NUMBERS.get(row["symbol"])
         if position is None or not element:
             return
         yield int(row["place"]), int(element), position
