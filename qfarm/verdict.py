@@ -18,6 +18,7 @@ from qfarm_schemas.config import Stage, TaskKind
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion
+from qfarm_schemas.matrices import asked
 from qfarm_schemas.result import Result
 
 CLOSEST: Final = 0.4
@@ -25,6 +26,12 @@ CLOSEST: Final = 0.4
 
 PARTS_TOLERANCE: Final = 1e-6
 """eV: rounding allowed between the energy and the sum of its parts."""
+
+SYMMETRY: Final = 1e-8
+"""Largest difference between a matrix and its transpose, in the matrix's unit."""
+
+ELECTRONS: Final = 1e-6
+"""Relative error allowed of the electrons that a density matrix holds."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,50 @@ def _relaxed(subject: Subject) -> Check | None:
     return _check("largest force", passed, f"<= {limit:g} eV/A", f"{largest:.2e} eV/A")
 
 
+def _matrices(subject: Subject) -> Check | None:
+    wanted, matrices = asked(subject.stage.level.options), subject.result.matrices
+    if not wanted and matrices is None:
+        return None
+    given = {} if matrices is None else matrices.given()
+    wrong = [f"no {name}" for name in wanted if name not in given]
+    wrong += [f"{name} {fault}" for name, matrix in given.items() if (fault := _fault(matrix))]
+    required = f"those asked for, finite, symmetric to {SYMMETRY:.0e}"
+    return _check("matrices", not wrong, required, ", ".join(wrong) or ", ".join(given))
+
+
+def _fault(matrix: NDArray[np.float64]) -> str:
+    if not np.isfinite(matrix).all():
+        return "not finite"
+    difference = float(np.abs(matrix - matrix.swapaxes(-1, -2)).max())
+    return "" if difference <= SYMMETRY else f"unsymmetric by {difference:.1e}"
+
+
+def _overlap(subject: Subject) -> Check | None:
+    matrices = subject.result.matrices
+    if matrices is None or matrices.overlap is None:
+        return None
+    positive = _is_positive(matrices.overlap)
+    found = "positive definite" if positive else "an eigenvalue is not positive"
+    return _check("overlap matrix", positive, "positive definite", found)
+
+
+def _is_positive(matrix: NDArray[np.float64]) -> bool:
+    try:
+        return bool(np.isfinite(np.linalg.cholesky(matrix)).all())
+    except np.linalg.LinAlgError:
+        return False
+
+
+def _electrons(subject: Subject) -> Check | None:
+    matrices = subject.result.matrices
+    if matrices is None or matrices.overlap is None or matrices.density is None:
+        return None
+    wanted = int(subject.start.numbers.sum()) - subject.start.charge
+    found = float((matrices.density * matrices.overlap).sum())  # the trace; both spins
+    passed = abs(found - wanted) <= ELECTRONS * wanted
+    return _check("electrons of the density matrix", passed, str(wanted), f"{found:.8f}")
+
+
 _NUMBERS: Final = (
     "energy",
     "forces",
@@ -235,6 +286,9 @@ _CHECKS: Final[tuple[Callable[[Subject], Check | None], ...]] = (
     _collapse,
     _same_geometry,
     _relaxed,
+    _matrices,
+    _overlap,
+    _electrons,
 )
 
 _THRESHOLDS: Final = (
@@ -265,6 +319,9 @@ _MEANING: Final = {
     "energy parts": _OUTPUT,
     "dispersion energy": _OUTPUT,
     "geometry": _OUTPUT,
+    "matrices": _OUTPUT,
+    "overlap matrix": _OUTPUT,
+    "electrons of the density matrix": _OUTPUT,
     "stability": (
         FailureKind.UNSTABLE_SOLUTION,
         "A lower solution exists: check multiplicity, a stretched bond, a biradical.",

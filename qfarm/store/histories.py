@@ -1,25 +1,46 @@
 """Attempts and records: one document an attempt, one a stage that is done."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from qfarm.errors import StoreError
-from qfarm.store.codec import decode, encode
+import numpy as np
+from numpy.typing import NDArray
+
+from qfarm.store import arrays
+from qfarm.store.codec import UnreadableError, decode, encode
 from qfarm.store.connection import Connection, Document
+from qfarm_schemas.arrays import Vectors
 from qfarm_schemas.attempt import Attempt, Success
+from qfarm_schemas.base import Model
 from qfarm_schemas.record import Record
+
+__all__ = [
+    "ATTEMPTS",
+    "OWN",
+    "RECORDS",
+    "UnreadableError",
+    "accepted",
+    "attempt_document",
+    "attempt_id",
+    "attempts_of",
+    "positions_of",
+    "read_attempt",
+    "read_record",
+    "record_document",
+    "records_of",
+]
 
 ATTEMPTS: Final = "attempts"
 RECORDS: Final = "records"
 
-OWN: Final = ("_id", "store")
+OWN: Final = ("_id", "store", arrays.USED)
 """Fields of the store itself: `store` holds the token and launch of an attempt, and what a record
-is selected and ordered by."""
+is selected and ordered by; `arrays` the hashes of what it keeps outside."""
 
 _WRITERS: Final = "It was changed by other hands: restore it, or see who writes to this database."
 
-_History = TypeVar("_History", Attempt, Record)
+_History = TypeVar("_History", bound=Model)
 
 
 def attempt_id(key: str, number: int) -> str:
@@ -34,12 +55,15 @@ def attempt_document(attempt: Attempt, token: str, launch: int) -> Document:
 
 
 def record_document(record: Record, head: Document, level_id: str, now: datetime) -> Document:
-    """Document of a record, without its id.
+    """Document of a record that has all its arrays inside, without its id; see `committed`."""
+    return encode(record) | committed(head, level_id, now)
+
+
+def committed(head: Document, level_id: str, now: datetime) -> Document:
+    """What a record is selected and ordered by, beside its content.
 
     Parameters
     ----------
-    record : Record
-        The record.
     head : dict
         Its firework, as `transitions.HEAD` shows it.
     level_id : str
@@ -49,11 +73,7 @@ def record_document(record: Record, head: Document, level_id: str, now: datetime
     """
     workflow = head["spec"]["qfarm"]["workflow"]
     own = {"workflow": workflow, "fw_id": head["fw_id"], "level_id": level_id, "committed": now}
-    return encode(record) | {"store": own}
-
-
-class UnreadableError(StoreError):
-    """An attempt or a record is not what qfarm wrote."""
+    return {"store": own}
 
 
 def read_attempt(document: Document) -> Attempt:
@@ -68,7 +88,7 @@ def read_attempt(document: Document) -> Attempt:
 
 
 def read_record(document: Document) -> Record:
-    """Record of its document.
+    """Record of its document, whose arrays are all inside (`arrays.fill`).
 
     Raises
     ------
@@ -92,6 +112,46 @@ def attempts_of(connection: Connection, keys: Sequence[str]) -> tuple[Attempt, .
         )
     )
     return tuple(map(read_attempt, found))
+
+
+def records_of(connection: Connection, query: Document) -> Iterator[Record]:
+    """Whole records, in order of submission; each is read with its arrays when its turn comes.
+
+    Raises
+    ------
+    UnreadableError
+        One was changed, or lacks an array.
+    """
+    found = connection.retry(lambda: list(connection[RECORDS].find(query).sort("store.fw_id")))
+    return map(read_record, arrays.filled(connection, found))
+
+
+def positions_of(connection: Connection, key: str) -> NDArray[np.float64] | None:
+    """Geometry of a record, (n_atoms, 3), A, without the rest of it; None when it is not there.
+
+    Raises
+    ------
+    UnreadableError
+        It was changed.
+    """
+    found = connection.retry(
+        lambda: connection[RECORDS].find_one({"_id": key}, {"result.positions": 1})
+    )
+    if found is None:
+        return None
+    whole = arrays.fill(connection, found)
+    positions: NDArray[np.float64] = _read(_Geometry, RECORDS, whole).result.positions
+    return positions
+
+
+class _Positions(Model):
+    positions: Vectors
+
+
+class _Geometry(Model):
+    """The part of a record that the next stage starts from."""
+
+    result: _Positions
 
 
 def accepted(attempts: Sequence[Attempt]) -> Attempt | None:

@@ -27,8 +27,9 @@ from qfarm_schemas.record import Record
 _ROWS: Final = 500
 """Workflows whose rows are read at a time."""
 
-_RECORDS: Final = 100
-"""Workflows whose records are read at a time; a record of 350 atoms takes some 30 kB."""
+_RECORDS: Final = 25
+"""Workflows whose records are read at a time; a record of 350 atoms takes some 30 kB, and one with
+SCF matrices at most 1 MB: larger arrays are read one record at a time."""
 
 _ORDER: Final = list(StageState)
 
@@ -54,8 +55,9 @@ def counts(connection: Connection) -> tuple[StageCount, ...]:
 
 def workflow_counts(connection: Connection) -> dict[str, int]:
     """See `Store.workflow_counts`."""
-    pipeline: list[Document] = [{"$group": {"_id": "$state", "count": {"$sum": 1}}}]
-    found = connection.snapshot("workflows", pipeline)
+    group = {"_id": "$state", "count": {"$sum": 1}}
+    by_index: list[Document] = [{"$sort": {"state": 1}}, {"$group": group}]
+    found = connection.snapshot("workflows", by_index)
     return dict(sorted((str(item["_id"]), item["count"]) for item in found))
 
 
@@ -74,7 +76,9 @@ def busy(connection: Connection, partition: str) -> bool:
 def running(connection: Connection) -> tuple[Running, ...]:
     """See `Store.running`."""
     query = {"state": "RUNNING", "lease.token": {"$exists": True}}
-    found = connection.retry(lambda: list(connection["fireworks"].find(query).sort("fw_id")))
+    fireworks = connection["fireworks"]
+    found = connection.retry(lambda: list(fireworks.find(query)))
+    found.sort(key=_number)  # mongod would read the whole queue for it
     pairs = ((of(item.get("spec")), read_lease(item.get("lease"))) for item in found)
     return tuple(
         _running(entry, lease)
@@ -98,7 +102,7 @@ def records(connection: Connection, selection: Selection) -> Iterator[Record]:
     if selection.level_id is not None:
         conditions["store.level_id"] = selection.level_id
     for page in pages(connection, selection, _RECORDS):
-        yield from _records(connection, {"store.workflow": {"$in": page}} | conditions)
+        yield from histories.records_of(connection, {"store.workflow": {"$in": page}} | conditions)
 
 
 def resolve(connection: Connection, prefix: str) -> str:
@@ -128,7 +132,7 @@ def view(connection: Connection, contents: Contents, fragment_id: str) -> View:
     own = tuple(_rows(connection, {"spec.qfarm.fragment_id": fragment_id}))
     keys = [row.key for row in own]
     attempts = histories.attempts_of(connection, keys)
-    found = _records(connection, {"_id": {"$in": keys}})
+    found = histories.records_of(connection, {"_id": {"$in": keys}})
     return View(
         fragment=fragment,
         rows=own,
@@ -150,6 +154,11 @@ def _rows(connection: Connection, query: Document) -> Iterator[Row]:
         entry = of(item.get("spec"))
         if isinstance(entry, Entry):
             yield _row(entry, item)
+
+
+def _number(document: Document) -> int:
+    number = document.get("fw_id")
+    return number if isinstance(number, int) else 0
 
 
 def _row(entry: Entry, document: Document) -> Row:
@@ -195,13 +204,6 @@ def _running(entry: Entry, lease: Lease) -> Running:
         claimed=lease.claimed,
         lease_ends=lease.expires,
     )
-
-
-def _records(connection: Connection, query: Document) -> Iterator[Record]:
-    found = connection.retry(
-        lambda: list(connection[histories.RECORDS].find(query).sort("store.fw_id"))
-    )
-    return map(histories.read_record, found)
 
 
 def _stages(connection: Connection, contents: Contents, fragment_id: str) -> dict[str, Stage]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,9 @@ class Model(BaseModel):
         return type(self)(**fields | dict(update or {}))
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def none_by_name(value: Any) -> Any:
     """None for ``"none"``, which stands for it in TOML; a validator for fields that may be None."""
     return None if value == "none" else value
@@ -33,8 +36,7 @@ def canonical_json(value: Any) -> bytes:
 
     Keys are sorted, no white space is written, 300.0 is written as 300 and NaN is refused.
     """
-    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode()
+    return _CANONICAL.encode(_plain(value)).encode()
 
 
 def identity(model: BaseModel) -> bytes:

@@ -131,6 +131,13 @@ class StageTemplate(StageSettings):
 
     levels: tuple[LevelRule, ...] = Field(min_length=1)
 
+    @cached_property
+    def stages(self) -> tuple[Stage | None, ...]:
+        """The stage that each rule of `levels` gives, None where it skips; made once for all."""
+        shared = {name: getattr(self, name) for name in StageSettings.model_fields}
+        levels = (rule.level for rule in self.levels)
+        return tuple(None if level is None else Stage(level=level, **shared) for level in levels)
+
 
 class Protocol(Model):
     """Ordered stages; each starts from the geometry that the one before it accepted."""

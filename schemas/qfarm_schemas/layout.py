@@ -23,7 +23,7 @@ from qfarm_schemas.record import Record
 VERSION: Final = 1
 """Raised when a reader of older files would misread a newer one."""
 
-Shape = tuple[int | Literal["atoms"], ...]
+Shape = tuple[int | Literal["atoms", "basis", "spins"], ...]
 
 
 class LayoutError(ValueError):
@@ -44,7 +44,9 @@ class Field:
     dtype : str
         Type in the file, little-endian.
     shape : tuple
-        ``"atoms"`` is the number of atoms; a scalar has shape (1,), as in QM7-X.
+        ``"atoms"`` is the number of atoms, ``"basis"`` that of basis functions; ``"spins"``, which
+        comes first, is 2 for an open shell and not there for a closed one. A scalar has shape
+        (1,), as in QM7-X.
     unit : str
         Unit; ``1`` where there is none.
     description : str
@@ -92,7 +94,7 @@ def values(record: Record) -> Iterator[Value]:
     """
     for field in FIELDS:
         for name, raw in _named(field, record):
-            yield Value(name, field.unit, _checked(name, raw, field, len(record.result.numbers)))
+            yield Value(name, field.unit, _checked(name, raw, field, _sizes(record)))
 
 
 def labels(record: Record) -> dict[str, str | tuple[str, ...]]:
@@ -150,11 +152,25 @@ def _word(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", key.lower())
 
 
-def _checked(name: str, raw: Any, field: Field, n_atoms: int) -> NDArray[Any]:
+def _sizes(record: Record) -> Mapping[str, int]:
+    matrices, closed = record.result.matrices, record.multiplicity == 1
+    return {
+        "atoms": len(record.result.numbers),
+        "basis": 0 if matrices is None else len(matrices.functions),
+        "spins": 1 if closed else 2,
+    }
+
+
+def _shape(field: Field, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    shape = field.shape[1:] if field.shape[0] == "spins" and sizes["spins"] == 1 else field.shape
+    return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+
+
+def _checked(name: str, raw: Any, field: Field, sizes: Mapping[str, int]) -> NDArray[Any]:
     array = np.asarray(raw)
     if array.ndim == 0:
         array = array.reshape(1)
-    shape = tuple(n_atoms if size == "atoms" else size for size in field.shape)
+    shape = _shape(field, sizes)
     if array.shape != shape:
         raise LayoutError(f"{name} must have shape {shape}, found {array.shape}")
     if not np.can_cast(array.dtype, field.dtype, casting="same_kind"):
@@ -186,9 +202,21 @@ def _rung(rung: Rung) -> str:
     return " ".join(f"{name}={value}" for name, value in named.items() if value)
 
 
+def _matrix(name: str, shape: Shape, unit: str, description: str) -> Field:
+    def get(record: Record) -> Any:
+        matrices = record.result.matrices
+        return None if matrices is None else getattr(matrices, name)
+
+    title = {"functions": "basis_functions", "core": "core_hamiltonian"}.get(name, f"{name}_matrix")
+    dtype = "<i4" if name == "functions" else "<f8"
+    return Field(title, dtype, shape, unit, description, get, required=False)
+
+
 _ATOMS: Final[Shape] = ("atoms",)
 _VECTORS: Final[Shape] = ("atoms", 3)
 _ONE: Final[Shape] = (1,)
+_PAIRS: Final[Shape] = ("basis", "basis")
+_SPIN_PAIRS: Final[Shape] = ("spins", "basis", "basis")
 
 FIELDS: Final[tuple[Field, ...]] = (
     Field("atomic_numbers", "<i4", _ATOMS, "1", "atomic numbers", lambda r: r.result.numbers),
@@ -253,6 +281,16 @@ FIELDS: Final[tuple[Field, ...]] = (
         lambda r: r.result.spin_squared,
         required=False,
     ),
+    _matrix(
+        "functions",
+        ("basis", 4),
+        "1",
+        "basis functions in order: atom from 0, n, l, m (PySCF's order and signs; p: x, y, z)",
+    ),
+    _matrix("fock", _SPIN_PAIRS, "eV", "Fock (Kohn-Sham) matrix; of two spins for an open shell"),
+    _matrix("overlap", _PAIRS, "1", "overlap of the basis functions"),
+    _matrix("density", _SPIN_PAIRS, "e", "density matrix; of two spins for an open shell"),
+    _matrix("core", _PAIRS, "eV", "kinetic energy and nuclear attraction"),
     Field(
         "scf_energy_change",
         "<f8",

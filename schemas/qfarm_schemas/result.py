@@ -5,6 +5,7 @@ from pydantic import Field
 from qfarm_schemas.arrays import Numbers, Scalars, Vector, Vectors
 from qfarm_schemas.base import Model
 from qfarm_schemas.check import Check
+from qfarm_schemas.matrices import Matrices
 
 
 class Convergence(Model):
@@ -62,6 +63,8 @@ class Result(Model):
         Highest occupied and lowest unoccupied eigenvalue over both spins, eV.
     spin_squared : float or None
         <S^2> for open shells.
+    matrices : Matrices or None
+        Fock, overlap and other one-electron matrices, where the level asks for them.
     convergence : Convergence
         What the SCF reached.
     scf_trace : tuple of ScfIteration
@@ -92,6 +95,7 @@ class Result(Model):
     homo: float | None = None
     lumo: float | None = None
     spin_squared: float | None = None
+    matrices: Matrices | None = None
     convergence: Convergence
     scf_trace: tuple[ScfIteration, ...] = ()
     optimisation_trace: tuple[OptimisationStep, ...] = ()

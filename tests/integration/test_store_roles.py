@@ -11,6 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from qfarm.errors import StoreError
+from qfarm.ladder import Done
 from qfarm.store import open_store, users
 from qfarm.store.connection import Connection
 from qfarm.store.probe import probe
@@ -18,8 +19,20 @@ from qfarm.store.protocol import Refusal, Selection, StageState, Store
 from qfarm.store.roles import ROLES, NotAllowedError, as_commands, role
 from support.farm import qfarm
 from support.intake import WATER_ATOMS, frame_text
+from support.matrices import with_matrices
 from support.roles import PASSWORD, addresses
-from support.work import LEASE, fail, finish, plan_of, plans, states, take, water, worker
+from support.work import (
+    LEASE,
+    attempt_of,
+    fail,
+    plan_of,
+    plans,
+    record_of,
+    states,
+    take,
+    water,
+    worker,
+)
 
 __all__ = ["addresses"]
 
@@ -29,7 +42,7 @@ Raw = Database[dict[str, Any]]
 
 COLLECTIONS = (
     *("fireworks", "workflows", "launches", "fw_id_assigner"),
-    *("fragments", "stages", "attempts", "records", "refusals", "launchers"),
+    *("fragments", "stages", "attempts", "records", "arrays", "refusals", "launchers"),
 )
 
 
@@ -73,7 +86,7 @@ def works(store: Store) -> None:
     fail(store, taken)
     claim = take(store)
     assert store.heartbeat(claim, LEASE)
-    finish(store, claim)
+    store.commit(claim, attempt_of(claim), Done(), with_matrices(record_of(claim)))
     store.ask_drain("run-1")
     assert store.draining("run-1")
 
@@ -222,11 +235,11 @@ def test_the_important_refusals_by_name(raw: Callable[[str], Raw]) -> None:
         refused(lambda c=name: raw("dashboard")[c].update_one({}, {"$set": {"x": 1}}))
     for name in ("fireworks", "workflows", "fragments", "stages"):
         refused(lambda c=name: raw("worker")[c].insert_one({}))
-    for name in ("attempts", "records"):
+    for name in ("attempts", "records", "arrays"):
         refused(lambda c=name: raw("worker")[c].update_one({}, {"$set": {"x": 1}}))
         refused(lambda c=name: raw("worker")[c].update_one({}, {"$set": {"x": 1}}, upsert=True))
         refused(lambda c=name: raw("worker")[c].replace_one({}, {"x": 1}))
-    for name in ("attempts", "records", "refusals"):
+    for name in ("attempts", "records", "arrays", "refusals"):
         refused(lambda c=name: raw("submitter")[c].insert_one({}))
         refused(lambda c=name: raw("submitter")[c].update_one({}, {"$set": {"x": 1}}))
     refused(lambda: raw("submitter")["fragments"].update_one({}, {"$set": {"x": 1}}))

@@ -22,6 +22,7 @@ from qfarm_schemas.layout import values
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_schemas.record import Record
 from support.build import PBE0
+from support.matrices import with_matrices
 from support.records import GFN2, identity, record, result
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -72,6 +73,21 @@ def test_a_user_reads_the_numbers_bit_for_bit(tmp_path: Path) -> None:
             for value in values(one):
                 assert np.array_equal(group[value.name][()], value.array)
                 assert group[value.name].dtype == value.array.dtype
+
+
+def test_a_user_finds_the_hamiltonian(tmp_path: Path) -> None:
+    one = with_matrices(record(multiplicity=1), 20)
+    export(tmp_path / "out.h5", one)
+    found = one.result.matrices
+    assert found is not None
+    with h5py.File(tmp_path / "out.h5") as file:
+        group = file["records/dimer"][one.fragment_id]
+        assert group["fock_matrix"][()].tobytes() == found.given()["fock"].tobytes()
+        assert group["fock_matrix"].attrs["units"] == "eV"
+        assert group["basis_functions"][()].tolist() == found.functions.tolist()
+        rows = {row["name"]: row for row in json.loads(file["layout"][()])}
+        assert rows["fock_matrix"]["shape"] == ["spins", "basis", "basis"]
+        assert "PySCF" in rows["basis_functions"]["description"]
 
 
 def test_every_number_has_its_unit(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from qfarm_schemas.level import BasisTier, Dispersion
 from qfarm_schemas.record import Record
 from qfarm_schemas.result import Convergence, Result
 from support.build import PBE0
+from support.matrices import matrices, symmetric, with_matrices
 from support.records import GFN2, record, result
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -74,6 +75,21 @@ def test_shapes_follow_the_number_of_atoms() -> None:
     assert got["dipole"].shape == (3,)
 
 
+def test_matrices_have_the_size_of_the_basis_and_their_spins() -> None:
+    closed = as_dict(with_matrices(record(multiplicity=1), 5, density=symmetric(5)))
+    assert closed["fock_matrix"].shape == closed["density_matrix"].shape == (5, 5)
+    assert closed["basis_functions"].shape == (5, 4)
+    assert "core_hamiltonian" not in closed
+    both = symmetric(5, 0, 2)
+    one = as_dict(with_matrices(record(multiplicity=2), 5, fock=both, core=symmetric(5)))
+    assert one["fock_matrix"].tobytes() == both.tobytes()
+    assert one["core_hamiltonian"].shape == one["overlap_matrix"].shape == (5, 5)
+    with pytest.raises(
+        LayoutError, match=r"fock_matrix must have shape \(2, 5, 5\), found \(5, 5\)"
+    ):
+        list(values(with_matrices(record(multiplicity=2), 5)))
+
+
 def test_gap_and_parts() -> None:
     got = as_dict(record(result=result(homo=-9.0, lumo=1.5)))
     assert got["gap"][0] == 10.5
@@ -93,6 +109,7 @@ CHANGED: dict[str, object] = {
     "lumo": 5.0,
     "spin_squared": 0.75,
     "convergence": Convergence(energy=1e-7, eigenvalues=1e-5, density=1e-7, forces=1e-6),
+    "matrices": matrices(4),
     "notes": ("another",),
     "engine_version": "pyscf 3",
 }

@@ -50,6 +50,8 @@ def test_importing_the_engine_loads_no_pyscf() -> None:
         level(),
         level(basis="intermediate", options={"grid_level": 5}),
         level(dispersion="none", mbd_beta=None),
+        level(options={"matrices": True}),
+        level(options={"matrices": "fock, overlap, density, core", "grid_level": 3}),
     ],
 )
 def test_accepts(good: LevelOfTheory) -> None:
@@ -69,6 +71,8 @@ def test_accepts(good: LevelOfTheory) -> None:
         (build.WATER, level(options={"grid_level": 2}), SINGLE_POINT, "3 to 9"),
         (build.WATER, level(options={"grid_level": True}), SINGLE_POINT, "3 to 9"),
         (build.WATER, level(options={"grid_level": "4"}), SINGLE_POINT, "3 to 9"),
+        (build.WATER, level(options={"matrices": "hessian"}), SINGLE_POINT, "names no matrix"),
+        (build.WATER, level(options={"matrices": 2}), SINGLE_POINT, "true, false or names"),
         (atoms(53, 1), level(), SINGLE_POINT, "Z = 53"),
         (atoms(8, multiplicity=2), level(), SINGLE_POINT, "multiplicity 2"),
         (atoms(1, multiplicity=4), level(), SINGLE_POINT, "multiplicity 4"),

@@ -13,6 +13,7 @@ from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.level import LevelOfTheory, Thresholds
 from qfarm_schemas.result import Convergence
 from support.build import PBE0, WATER, result, stage
+from support.matrices import matrices
 
 REACHED = Convergence(energy=1e-6, eigenvalues=1e-4, density=1e-6, forces=1e-5)
 XTB = LevelOfTheory(engine="tblite", method="GFN2-xTB", dispersion="intrinsic")
@@ -248,3 +249,51 @@ def test_the_first_missed_check_gives_the_kind_and_all_are_named() -> None:
 def test_closest_distance() -> None:
     assert closest_distance(WATER.positions[:1]) == float("inf")
     assert closest_distance(WATER.positions) == pytest.approx(0.968, abs=1e-3)
+
+
+MATRICES = LevelOfTheory(**(PBE0.model_dump() | {"options": {"matrices": True}}))
+
+
+class TestMatrices:
+    """Of water, whose ten electrons stand in a basis of six functions."""
+
+    S = np.eye(6) + 1e-3 * (1 - np.eye(6))
+    F = np.diag(np.arange(6.0))
+
+    def found(self, **fields: object) -> list[str]:
+        good = matrices(6, fock=self.F, overlap=self.S, **fields)
+        return missed(level=MATRICES, matrices=good)
+
+    def test_good_ones_are_accepted(self) -> None:
+        assert self.found() == []
+        density = 10 * np.linalg.inv(self.S) / 6
+        assert self.found(density=density) == []
+        assert self.found(density=np.stack([density / 2, density / 2])) == []
+
+    def test_those_asked_for_must_be_there(self) -> None:
+        assert missed(level=MATRICES) == ["matrices"]
+        assert missed(level=MATRICES, matrices=matrices(6, fock=None)) == ["matrices"]
+        assert missed(matrices=matrices(6)) == []
+
+    def test_a_number_that_is_none(self) -> None:
+        for bad in (np.nan, np.inf):
+            core = self.F.copy()
+            core[0, 0] = bad
+            assert self.found(core=core) == ["matrices"]
+
+    @pytest.mark.parametrize(("by", "wrong"), [(0.9e-8, []), (1.1e-8, ["matrices"])])
+    def test_symmetry(self, by: float, wrong: list[str]) -> None:
+        core = self.F.copy()
+        core[2, 1] += by
+        assert self.found(core=core) == wrong
+
+    def test_an_overlap_with_a_negative_eigenvalue(self) -> None:
+        bad = self.S.copy()
+        bad[0, 1] = bad[1, 0] = 1.1
+        assert missed(level=MATRICES, matrices=matrices(6, overlap=bad)) == ["overlap matrix"]
+        assert kind(matrices=matrices(6, overlap=bad)) is FailureKind.BAD_OUTPUT
+
+    def test_the_electrons_are_counted(self) -> None:
+        density = 10 * np.linalg.inv(self.S) / 6
+        for bad in (density * (1 + 2e-6), np.stack([density, density])):
+            assert self.found(density=bad) == ["electrons of the density matrix"]

@@ -4,6 +4,9 @@ This module is pure and loads no PySCF. The child process runs `compute.main`: `
 the density, `convergence` measures the four quantities of the verdict (their formulas stand
 there), `properties` derives what the record holds.
 
+The level's option `matrices` (see `qfarm_schemas.matrices`) adds the Fock, overlap, density or core
+matrix to the result, at the cost of one SCF iteration; ``matrices = true`` gives the first two.
+
 A dozen atoms fit into 400 MB, 30 into 700 MB (`intermediate`) or 1500 MB (`tight`); a larger
 `memory_mb` is used but not needed. The ADR on the basis sets has the table.
 """
@@ -18,6 +21,7 @@ from qfarm.ladder import Aid, Ladder
 from qfarm_schemas.config import TaskKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion, LevelOfTheory
+from qfarm_schemas.matrices import OPTION, asked
 
 LADDER: Final = Ladder(
     scf=(
@@ -84,12 +88,16 @@ def _basis(level: LevelOfTheory) -> str | None:
 
 
 def _options(level: LevelOfTheory) -> str | None:
-    unknown = sorted(set(level.options) - {"grid_level"})
+    unknown = sorted(set(level.options) - {"grid_level", OPTION})
     if unknown:
-        return f"unknown option {', '.join(unknown)}: pyscf knows grid_level"
+        return f"unknown option {', '.join(unknown)}: pyscf knows grid_level and {OPTION}"
     grid = level.options.get("grid_level", GRID_LEVELS.start)
     if type(grid) is not int or grid not in GRID_LEVELS:
         return f"grid_level must be a whole number from 3 to 9, not {grid!r}"
+    try:
+        asked(level.options)
+    except ValueError as error:
+        return str(error)
     return None
 
 

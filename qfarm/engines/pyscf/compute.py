@@ -14,10 +14,12 @@ from qfarm.engines.mbd import MbdCollapse, MbdResult, mbd_energy_and_gradient
 from qfarm.engines.pyscf import failures, properties
 from qfarm.engines.pyscf.convergence import convergence
 from qfarm.engines.pyscf.library import lib
+from qfarm.engines.pyscf.matrices import matrices, too_large
 from qfarm.engines.pyscf.scf import ScfBreakdownError, Solution, frontier, solve
 from qfarm.engines.pyscf.settings import Settings, settings
 from qfarm.verdict import CLOSEST, closest_distance
 from qfarm_schemas.attempt import Failure
+from qfarm_schemas.matrices import asked
 from qfarm_schemas.result import Result
 from qfarm_schemas.units import HARTREE
 
@@ -47,6 +49,8 @@ def _single_point(job: Job, aids: Settings) -> Result | Failure:
     closest = closest_distance(job.fragment.positions)
     if closest < CLOSEST:
         return failures.collapsed(closest)
+    if (basis := too_large(job)) is not None:
+        return failures.matrices_too_large(basis)
     solution = solve(job, aids)
     if not solution.converged:
         return failures.not_converged(solution)
@@ -90,6 +94,7 @@ def _result(
         homo=_in_ev(homo),
         lumo=_in_ev(lumo),
         spin_squared=properties.spin_squared(solver),
+        matrices=matrices(solver, trace.overlap, asked(job.level.options)),
         convergence=convergence(trace.before, trace.after, gradient, trace.overlap),
         scf_trace=tuple(trace.iterations),
         stable=solution.stable,

@@ -52,6 +52,17 @@ def collapsed(closest: float) -> Failure:
     )
 
 
+def matrices_too_large(n_basis: int) -> Failure:
+    """Matrices were asked for that no worker could read."""
+    return Failure(
+        kind=FailureKind.METHOD_FAILED,
+        cause=f"the matrices of {n_basis} basis functions are too large to be handed over",
+        evidence={"basis functions": n_basis},
+        remedy="Ask for fewer matrices (option `matrices`), for a smaller basis, or for none with "
+        "fragments of this size.",
+    )
+
+
 def broken_down(error: Exception) -> Failure:
     """The SCF gave NaN, or a matrix could not be diagonalised."""
     return Failure(
