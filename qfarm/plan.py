@@ -3,10 +3,9 @@
 from typing import NamedTuple
 
 from qfarm_schemas.base import canonical_json, digest
-from qfarm_schemas.config import LevelRule, Protocol, Stage, StageSettings, StageTemplate
+from qfarm_schemas.config import Protocol, Stage, StageTemplate
 from qfarm_schemas.elements import symbols
 from qfarm_schemas.fragment import Fragment
-from qfarm_schemas.level import LevelOfTheory
 
 
 class Plan(NamedTuple):
@@ -45,11 +44,12 @@ def plan(fragment: Fragment, protocol: Protocol) -> Plan | NoLevel:
     elements = symbols(fragment)
     stages: list[Stage] = []
     for template in protocol.stages:
-        rule = _rule_for(fragment, elements, template)
-        if rule is None:
+        place = _rule_for(fragment, elements, template)
+        if place is None:
             return _no_level(template.name, fragment, elements)
-        if rule.level is not None:
-            stages.append(_stage(template, rule.level))
+        stage = template.stages[place]
+        if stage is not None:
+            stages.append(stage)
     if not stages:
         return _no_level("", fragment, elements)
     return Plan(workflow_key(fragment, tuple(stages)), fragment, tuple(stages))
@@ -75,17 +75,11 @@ def _science(stage: Stage) -> list[str | float]:
     return [stage.name, stage.task.value, stage.level.id, optimisation]
 
 
-def _rule_for(
-    fragment: Fragment, elements: frozenset[str], template: StageTemplate
-) -> LevelRule | None:
-    named, n_atoms = fragment.fragment_class, fragment.n_atoms
-    return next((r for r in template.levels if r.matches(named, n_atoms, elements)), None)
+def _rule_for(fragment: Fragment, elements: frozenset[str], template: StageTemplate) -> int | None:
+    """Place of the first rule that matches."""
+    asked = fragment.fragment_class, fragment.n_atoms, elements
+    return next((n for n, rule in enumerate(template.levels) if rule.matches(*asked)), None)
 
 
 def _no_level(stage: str, fragment: Fragment, elements: frozenset[str]) -> NoLevel:
     return NoLevel(stage, fragment.fragment_class, fragment.n_atoms, tuple(sorted(elements)))
-
-
-def _stage(template: StageTemplate, level: LevelOfTheory) -> Stage:
-    shared = {name: getattr(template, name) for name in StageSettings.model_fields}
-    return Stage(level=level, **shared)

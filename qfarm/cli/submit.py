@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from qfarm import config, sites
+from qfarm.ahead import ahead
 from qfarm.cli import summary
 from qfarm.cli.console import stderr, stdout
 from qfarm.cli.farm import open_farm
@@ -27,6 +28,7 @@ from qfarm.intake import (
     Problem,
     Spool,
     open_spool,
+    processes_for,
     read,
     size_of,
 )
@@ -147,6 +149,7 @@ def _read(files: list[Path], examiner: Examiner, spool: Spool, store: Store | No
             spool,
             store.known if store is not None else lambda _: frozenset(),
             lambda more: progress.update(task, advance=more),
+            processes_for(size),
         )
 
 
@@ -155,7 +158,7 @@ def _add(store: Store, spool: Spool, batch: Batch, examiner: Examiner, priority:
     parts: list[Added] = []
     with _progress(_WRITING) as progress:
         task = progress.add_task("writing", total=batch.count(Fate.NEW) + batch.count(Fate.KNOWN))
-        for plans in spool.plans(examiner.protocol):
+        for plans in ahead(spool.plans(examiner.protocol)):
             parts.append(store.add(plans, priority))
             progress.update(task, advance=len(plans))
     return Added(

@@ -11,7 +11,8 @@ from rich.text import Text
 from qfarm.cli.table import table
 from qfarm.cli.wording import counted, level_name
 from qfarm.intake import Batch, Fate, Problem
-from qfarm.intake.batch import Group, Tally
+from qfarm.intake.batch import Tally
+from qfarm.intake.pool import Group
 from qfarm.store.protocol import Added
 
 PROBLEMS_SHOWN: Final = 50

@@ -7,30 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import islice
 from os import SEEK_END
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO, Final, TypeVar
+from typing import Final
 
 from qfarm.errors import InputError
 from qfarm.intake.examine import Examiner, Rejected
 from qfarm.intake.frames import Frame, Lines, frames
+from qfarm.intake.pool import Accepted, Group, examined
 from qfarm.intake.problem import Flaw, Kind, Problem, Where
-from qfarm.plan import Plan, plan
-from qfarm_schemas.config import Protocol
-from qfarm_schemas.fragment import Fragment
-from qfarm_schemas.level import LevelOfTheory
-
-CHUNK: Final = 500
-"""Fragments that are looked up, or written, at once."""
+from qfarm.intake.spool import Spool
 
 SUFFIXES: Final = (".xyz", ".extxyz")
 
 Known = Callable[[Sequence[str]], frozenset[str]]
 """Which workflow keys the database has."""
-
-Item = TypeVar("Item")
 
 Progress = Callable[[int], None]
 """Told how many more bytes were read."""
@@ -43,14 +34,6 @@ class Fate(StrEnum):
     KNOWN = "known"
     DUPLICATE = "duplicate"
     REJECTED = "rejected"
-
-
-@dataclass(frozen=True)
-class Group:
-    """Fragments that are counted together: one class at the same levels of theory."""
-
-    fragment_class: str
-    levels: tuple[LevelOfTheory, ...]  # one a stage; empty for rejected frames
 
 
 @dataclass
@@ -98,35 +81,6 @@ class Batch:
         self.groups.setdefault(key, (group, Tally()))[1].add(fate, n_atoms)
 
 
-class Spool:
-    """Accepted fragments in a temporary file, one JSON line each; floats keep every bit."""
-
-    def __init__(self, handle: IO[bytes]) -> None:
-        self._handle = handle
-
-    def put(self, fragment: Fragment) -> None:
-        """Append a fragment."""
-        self._handle.write(fragment.model_dump_json().encode() + b"\n")
-
-    def plans(self, protocol: Protocol) -> Iterator[tuple[Plan, ...]]:
-        """Plans of the fragments put in so far, in order, in chunks."""
-        self._handle.seek(0)
-        planned = (plan(Fragment.model_validate_json(line), protocol) for line in self._handle)
-        yield from chunks(found for found in planned if isinstance(found, Plan))
-
-
-def chunks(items: Iterable[Item]) -> Iterator[tuple[Item, ...]]:
-    """Cut into tuples of `CHUNK` items; the last may be shorter."""
-    iterator = iter(items)
-    while chunk := tuple(islice(iterator, CHUNK)):
-        yield chunk
-
-
-def open_spool() -> IO[bytes]:
-    """Return the file behind a `Spool`; it vanishes when closed, or with the process."""
-    return TemporaryFile()
-
-
 def size_of(paths: Iterable[Path]) -> int:
     """Check that every file can be read, and sum their sizes.
 
@@ -149,6 +103,7 @@ def read(
     spool: Spool,
     known: Known,
     progress: Progress = lambda _: None,
+    processes: int = 1,
 ) -> Batch:
     """Read files, put what is new into `spool` and count everything.
 
@@ -162,34 +117,34 @@ def read(
         Takes the fragments that are not in the batch already; known ones too, because their
         stages may get new limits.
     known : callable
-        Asks the database; called with at most `CHUNK` keys.
+        Asks the database; called once a chunk.
     progress : callable
         Told how many more bytes were read.
+    processes : int
+        How many examine frames; 1: this one.
 
     Returns
     -------
     Batch
     """
     batch = Batch()
-    seen: set[str] = set()
-    examined = (examiner.examine(frame) for path in paths for frame in _frames(path, progress))
-    for chunk in chunks(examined):
-        plans = [found for found in chunk if isinstance(found, Plan)]
-        in_store = known([found.key for found in plans])
+    seen: set[bytes] = set()
+    frames_ = (frame for path in paths for frame in _frames(path, progress))
+    for chunk in examined(frames_, examiner, processes):
+        accepted = [found for found in chunk if isinstance(found, Accepted)]
+        in_store = known([found.key for found in accepted])
         for found in chunk:
             if isinstance(found, Rejected):
                 _reject(batch, found)
             else:
-                fate = _fate(found.key, seen, in_store)
-                _accept(batch, found, fate, spool)
+                _accept(batch, found, _fate(found.key, seen, in_store), spool)
     return batch
 
 
-def _accept(batch: Batch, found: Plan, fate: Fate, spool: Spool) -> None:
-    levels = tuple(stage.level for stage in found.stages)
-    batch.add(Group(found.fragment.fragment_class, levels), fate, found.fragment.n_atoms)
+def _accept(batch: Batch, found: Accepted, fate: Fate, spool: Spool) -> None:
+    batch.add(found.group, fate, found.n_atoms)
     if fate in (Fate.NEW, Fate.KNOWN):
-        spool.put(found.fragment)
+        spool.put(found.line)
 
 
 def _reject(batch: Batch, found: Rejected) -> None:
@@ -197,10 +152,11 @@ def _reject(batch: Batch, found: Rejected) -> None:
     batch.problems.extend(found.problems)
 
 
-def _fate(key: str, seen: set[str], in_store: frozenset[str]) -> Fate:
-    if key in seen:
+def _fate(key: str, seen: set[bytes], in_store: frozenset[str]) -> Fate:
+    short = bytes.fromhex(key[1:])  # half the memory of the text
+    if short in seen:
         return Fate.DUPLICATE
-    seen.add(key)
+    seen.add(short)
     return Fate.KNOWN if key in in_store else Fate.NEW
 
 

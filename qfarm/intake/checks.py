@@ -6,6 +6,8 @@ already speaks for what is missing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from math import dist, isfinite
 from typing import Final
 
 import numpy as np
@@ -25,6 +27,12 @@ APART: Final = 100.0
 -C6/r^6 between two benzenes (C6 about 1e3 eV A^6) is 1e-9 eV, so the parts are computations of
 their own, or a coordinate is wrong."""
 
+FEW: Final = 100
+"""Atoms up to which all distances are had sooner than a tree of the atoms."""
+
+CLEARLY: Final = 1 - 1e-9
+"""Within this of a limit it is left to the exact check whether a distance breaks it."""
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -42,16 +50,36 @@ class Draft:
     charge_wrong: bool = False
     multiplicity_wrong: bool = False
 
-    @property
+    @cached_property
     def electrons(self) -> int | None:
         """Number of electrons; None where it cannot be told."""
-        known = len(self.numbers) > 0 and not self.charge_wrong and elements(self) is None
+        known = len(self.numbers) > 0 and not self.charge_wrong and self.real
         return int(self.numbers.sum()) - (self.charge or 0) if known else None
 
-    @property
+    @cached_property
+    def real(self) -> bool:
+        """Whether every atomic number is an element's."""
+        return bool(((self.numbers > 0) & (self.numbers < len(chemical_symbols))).all())
+
+    @cached_property
     def finite(self) -> bool:
         """Whether every coordinate is a finite number."""
-        return bool(np.isfinite(self.positions).all())
+        return all(map(isfinite, (*self.lowest, *self.highest)))
+
+    @cached_property
+    def lowest(self) -> tuple[float, ...]:
+        """A: smallest x, y and z; NaN where one is NaN."""
+        return tuple(self.positions.min(axis=0).tolist()) if len(self.positions) else ()
+
+    @cached_property
+    def highest(self) -> tuple[float, ...]:
+        """A: largest x, y and z; NaN where one is NaN."""
+        return tuple(self.positions.max(axis=0).tolist()) if len(self.positions) else ()
+
+    @property
+    def extent(self) -> float:
+        """A: diagonal of the box around the atoms, so no two are farther from each other."""
+        return dist(self.lowest, self.highest)
 
 
 def empty(draft: Draft) -> Flaw | None:
@@ -63,9 +91,9 @@ def empty(draft: Draft) -> Flaw | None:
 
 def elements(draft: Draft) -> Flaw | None:
     """Atomic numbers 1 to 118."""
-    wrong = np.flatnonzero((draft.numbers < 1) | (draft.numbers >= len(chemical_symbols)))
-    if not len(wrong):
+    if draft.real:
         return None
+    wrong = np.flatnonzero((draft.numbers < 1) | (draft.numbers >= len(chemical_symbols)))
     number = int(draft.numbers[wrong[0]])
     name = "a dummy atom X" if number == 0 else f"atomic number {number}"
     return Flaw(Kind.ELEMENT, f"atom {wrong[0] + 1} is {name}", "Name a real element.")
@@ -84,17 +112,17 @@ def in_range(draft: Draft) -> Flaw | None:
     """Coordinates that a molecule can have."""
     if not draft.finite or not len(draft.numbers):
         return None
-    atom = int(np.abs(draft.positions).max(axis=1).argmax())
-    farthest = float(np.abs(draft.positions[atom]).max())
+    farthest = max(map(abs, (*draft.lowest, *draft.highest)))
     if farthest <= FARTHEST:
         return None
+    atom = int(np.abs(draft.positions).max(axis=1).argmax())
     what = f"{_atom(draft, atom)} has a coordinate of {farthest:.3g} A"
     return Flaw(Kind.TOO_FAR, what, "Coordinates are in A; mend the line.")
 
 
 def overlap(draft: Draft) -> Flaw | None:
     """No two atoms nearer than `qfarm.verdict.CLOSEST`."""
-    if len(draft.numbers) < 2 or not draft.finite:
+    if len(draft.numbers) < 2 or not draft.finite or _clear(draft.positions):
         return None
     # Two neighbours each, because a point's nearest is itself or, at distance 0, its twin.
     distances, neighbours = KDTree(draft.positions).query(draft.positions, k=2)
@@ -112,9 +140,22 @@ def overlap(draft: Draft) -> Flaw | None:
     )
 
 
+def _clear(positions: NDArray[np.float64]) -> bool:
+    """Whether no two of a few atoms are anywhere near each other; False: look more closely."""
+    if len(positions) > FEW:
+        return False
+    with np.errstate(over="ignore"):
+        between = positions[:, None, :] - positions[None, :, :]
+        squares = np.einsum("ijk,ijk->ij", between, between)
+    squares.flat[:: len(positions) + 1] = np.inf  # an atom and itself
+    return bool(squares.min() > (CLOSEST / CLEARLY) ** 2)
+
+
 def apart(draft: Draft) -> Flaw | None:
     """No atom, and no group of atoms, farther than `APART` from all others."""
-    if len(draft.numbers) < 2 or not draft.finite or in_range(draft) is not None:
+    if len(draft.numbers) < 2 or not draft.finite or draft.extent < CLEARLY * APART:
+        return None
+    if in_range(draft) is not None:
         return None
     alone = _beyond(draft.positions)
     if not len(alone):

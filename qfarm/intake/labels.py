@@ -8,6 +8,8 @@ slip through, because 2S and 2S+1 differ in parity and the electron count tells 
 import re
 import unicodedata
 from collections.abc import Mapping
+from functools import lru_cache
+from math import isfinite
 from typing import Any, Final
 
 import numpy as np
@@ -47,6 +49,9 @@ MISTAKEN: Final[Mapping[str, str]] = {
 }
 """Keys that look like a charge or a multiplicity but are not read; refused, never ignored."""
 
+_KEPT: Final = 1024
+"""Keys that are remembered; files have few, and use them in every frame."""
+
 NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:+-]*")
 """A class or a tag: ASE keeps such a word as it is."""
 
@@ -54,7 +59,7 @@ NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.:+-]*")
 def charge(structure: Structure) -> int | Flaw | None:
     """Total charge, e; None when no key gives it."""
     found = _whole_number(structure, CHARGE_KEYS, Kind.CHARGE)
-    total = round(structure.summed_charge) if np.isfinite(structure.summed_charge) else 0
+    total = round(structure.summed_charge) if isfinite(structure.summed_charge) else 0
     if found is None and bare_numbers(structure.comment):
         return Flaw(
             Kind.CHARGE,
@@ -75,7 +80,7 @@ def charge(structure: Structure) -> int | Flaw | None:
 def multiplicity(structure: Structure) -> int | Flaw | None:
     """Spin multiplicity 2S+1; None when no key gives it."""
     found = _whole_number(structure, MULTIPLICITY_KEYS, Kind.MULTIPLICITY)
-    unpaired = round(structure.summed_spin) if np.isfinite(structure.summed_spin) else 0
+    unpaired = round(structure.summed_spin) if isfinite(structure.summed_spin) else 0
     if found is None and unpaired != 0:
         return Flaw(
             Kind.MULTIPLICITY,
@@ -127,7 +132,7 @@ def name(structure: Structure) -> Flaw | None:
 def unit(structure: Structure) -> Flaw | None:
     """Coordinates in another unit than A."""
     for key, value in (*structure.info.items(), *pairs(structure.comment)):
-        if not UNIT_KEY.fullmatch(key.lower().strip(":;,")):
+        if not _is_unit(key):
             continue
         if value is True or unicodedata.normalize("NFC", str(value)).lower() not in ANGSTROM:
             return Flaw(
@@ -188,10 +193,20 @@ def _whole_number(structure: Structure, keys: tuple[str, ...], kind: Kind) -> in
     )
 
 
+@lru_cache(maxsize=_KEPT)
+def _is_unit(key: str) -> bool:
+    return UNIT_KEY.fullmatch(_bare(key)) is not None
+
+
+@lru_cache(maxsize=_KEPT)
+def _bare(key: str) -> str:
+    """A key in lower case, without a colon behind it."""
+    return key.lower().strip(":;,")
+
+
 def _is_whole(value: Any) -> bool:
-    if not isinstance(value, int | float | np.integer | np.floating):
-        return False
-    return bool(np.isfinite(value)) and float(value).is_integer()
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and isfinite(value) and float(value).is_integer()
 
 
 def _is_name(word: Any) -> bool:
@@ -200,7 +215,7 @@ def _is_name(word: Any) -> bool:
 
 def _values(info: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
     """Return entries whose key is one of `keys`, whatever its case or a colon behind it."""
-    return {key: value for key, value in info.items() if key.lower().strip(":;,") in keys}
+    return {key: value for key, value in info.items() if _bare(key) in keys}
 
 
 def _disagree(kind: Kind, values: Mapping[str, Any]) -> Flaw:

@@ -9,7 +9,7 @@ ASE keeps per-frame keys in ``Atoms.info`` but moves those it knows as results (
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -17,10 +17,8 @@ from ase.io.extxyz import key_val_str_to_dict, parse_properties, read_xyz
 from numpy.typing import NDArray
 
 from qfarm.intake.frames import Frame
+from qfarm.intake.plain import COLUMNS, plain
 from qfarm.intake.problem import Flaw, Kind
-
-PLAIN: Final = "species:S:1:pos:R:3"
-"""Columns of a frame without `Properties`; ASE's default."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Structure:
 
 
 def structure(frame: Frame) -> Structure | Flaw:
-    """Let ASE read a frame.
+    """Read a frame as ASE does.
 
     Returns
     -------
@@ -63,6 +61,14 @@ def structure(frame: Frame) -> Structure | Flaw:
     """
     if not frame.atoms:
         return Structure(np.zeros(0, dtype=np.int64), np.zeros((0, 3)), comment=frame.comment)
+    read = plain(frame)
+    if read is not None:
+        return Structure(read.numbers, read.positions, info=read.info, comment=frame.comment)
+    return by_ase(frame)
+
+
+def by_ase(frame: Frame) -> Structure | Flaw:
+    """Read a frame that may be anything."""
     try:
         atoms = next(read_xyz(StringIO(frame.text), index=0))
         return _from_atoms(atoms, frame.comment)
@@ -113,7 +119,7 @@ def _bad_row(frame: Frame) -> str | None:
     """Name the first atom line that is not what the comment line announces."""
     try:
         info = key_val_str_to_dict(frame.comment)  # type: ignore[no-untyped-call]
-        announced = str(info.get("Properties", PLAIN))
+        announced = str(info.get("Properties", COLUMNS))
         _, _, columns, converters = parse_properties(announced)  # type: ignore[no-untyped-call]
     except Exception:  # noqa: BLE001  then the comment line is what is wrong, not a row
         return None

@@ -1,10 +1,10 @@
 """Fragments and stages: stored once under the hash of their content, checked at each reading."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from qfarm.plan import Plan
-from qfarm.store.codec import decode, encode
+from qfarm.store.codec import decode, encode, encode_flat
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.entry import Entry, Foreign, check
 from qfarm_schemas.config import Stage
@@ -12,6 +12,9 @@ from qfarm_schemas.fragment import Fragment
 
 FRAGMENTS: Final = "fragments"
 STAGES: Final = "stages"
+
+Known = Mapping[str, Document]
+"""Documents of fragments by id."""
 
 _Content = TypeVar("_Content", Fragment, Stage)
 
@@ -25,23 +28,32 @@ class Contents:
 
     def fragment(self, fragment_id: str) -> Fragment | Foreign:
         """The fragment, with the labels of its first submission."""
-        return _intact(Fragment, fragment_id, self._find(FRAGMENTS, fragment_id))
+        return intact(Fragment, fragment_id, self._find(FRAGMENTS, fragment_id))
 
     def stage(self, stage_id: str) -> Stage | Foreign:
         """The stage."""
         if stage_id not in self._stages:
-            found = _intact(Stage, stage_id, self._find(STAGES, stage_id))
+            found = intact(Stage, stage_id, self._find(STAGES, stage_id))
             if isinstance(found, Foreign):
                 return found
             self._stages[stage_id] = found
         return self._stages[stage_id]
 
-    def resolve(self, entry: Entry, category: object) -> tuple[Fragment, Stage] | Foreign:
+    def find(self, fragment_ids: Sequence[str]) -> Known:
+        """Those of the fragments that are there, for `resolve`."""
+        query = {"_id": {"$in": fragment_ids}}
+        fragments = self._connection[FRAGMENTS]
+        found = self._connection.retry(lambda: list(fragments.find(query)))
+        return {item["_id"]: item for item in found}
+
+    def resolve(
+        self, entry: Entry, category: object, known: Known
+    ) -> tuple[Fragment, Stage] | Foreign:
         """What an entry refers to, if all of it is there and fits together.
 
         The fragment bears the labels of the entry's own submission.
         """
-        fragment = self.fragment(entry.fragment_id)
+        fragment = intact(Fragment, entry.fragment_id, known.get(entry.fragment_id))
         if isinstance(fragment, Foreign):
             return fragment
         stages: list[Stage] = []
@@ -63,28 +75,30 @@ def write(connection: Connection, transaction: Transaction, plans: Sequence[Plan
     """Store the fragments and stages of plans that are not there yet."""
     fragments = {plan.fragment.id: plan.fragment for plan in plans}
     stages = {stage.id: stage for plan in plans for stage in plan.stages}
-    _insert_new(connection, transaction, FRAGMENTS, fragments)
-    _insert_new(connection, transaction, STAGES, stages)
+    _insert_new(connection, transaction, FRAGMENTS, fragments, encode_flat)
+    _insert_new(connection, transaction, STAGES, stages, encode)
 
 
 def _insert_new(
     connection: Connection,
     transaction: Transaction,
     collection: str,
-    models: Mapping[str, Fragment] | Mapping[str, Stage],
+    models: Mapping[str, _Content],
+    encoded: Callable[[_Content], Document],
 ) -> None:
     query = {"_id": {"$in": list(models)}}
-    present = connection[collection].distinct("_id", query, session=transaction.session)
+    present = set(connection[collection].distinct("_id", query, session=transaction.session))
     new = [
-        {"_id": identity} | encode(model)
+        {"_id": identity} | encoded(model)
         for identity, model in models.items()
-        if identity not in set(present)
+        if identity not in present
     ]
     if new:
         connection[collection].insert_many(new, session=transaction.session)
 
 
-def _intact(kind: type[_Content], identity: str, document: Document | None) -> _Content | Foreign:
+def intact(kind: type[_Content], identity: str, document: Document | None) -> _Content | Foreign:
+    """Content of a document, if it hashes to the id under which it was looked for."""
     name = kind.__name__.lower()
     if document is None:
         return Foreign(f"{name} {identity} is not in the store")

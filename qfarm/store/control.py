@@ -1,60 +1,21 @@
-"""What the user does to stages: submit, retry, cancel."""
+"""What the user does to stages: retry, cancel."""
 
-from collections.abc import Callable, Container, Iterator, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from pymongo import UpdateOne
-from pymongo.errors import DuplicateKeyError
 
-from qfarm.plan import Plan
-from qfarm.store import contents
 from qfarm.store.connection import Connection, Document, Transaction
-from qfarm.store.documents import (
-    WorkflowDocuments,
-    failure_data,
-    in_states,
-    workflow_documents,
-)
-from qfarm.store.limits import update
-from qfarm.store.protocol import Added, Selection, StageState
+from qfarm.store.documents import failure_data, in_states
+from qfarm.store.protocol import Selection, StageState
 from qfarm.store.selection import fragment_query, pages, stage_query, state_query
 from qfarm.store.transitions import Transition, archived, moved
-
-_BATCH: Final = 500
-"""Workflows written in one transaction."""
-
-_KEYS: Final = 10_000
-"""Keys in one query, which may hold 16 MB."""
 
 _PAGE: Final = 50
 """Workflows changed in one transaction; few, because workers commit to them meanwhile."""
 
-_ROUNDS: Final = 10
-
 _REVIVED: Final = (StageState.FAILED, StageState.CANCELLED)
 _STOPPED: Final = (StageState.WAITING, StageState.READY, StageState.RUNNING)
-
-
-def add(connection: Connection, plans: Sequence[Plan], priority: int) -> Added:
-    """See `Store.add`."""
-    unique = iter({plan.key: plan for plan in plans}.values())
-    new = updated = 0
-    while batch := list(islice(unique, _BATCH)):
-        there = known(connection, [plan.key for plan in batch])
-        new += _add_batch(connection, [plan for plan in batch if plan.key not in there], priority)
-        updated += update(connection, [plan for plan in batch if plan.key in there])
-    return Added(new, len(plans) - new, updated)
-
-
-def known(connection: Connection, keys: Sequence[str]) -> frozenset[str]:
-    """See `Store.known`."""
-    rest = iter(keys)
-    found: set[str] = set()
-    while batch := list(islice(rest, _KEYS)):
-        found |= connection.retry(partial(_known, connection, batch))
-    return frozenset(found)
 
 
 def retry(connection: Connection, selection: Selection) -> int:
@@ -65,71 +26,6 @@ def retry(connection: Connection, selection: Selection) -> int:
 def cancel(connection: Connection, selection: Selection) -> int:
     """See `Store.cancel`."""
     return _change(connection, selection, _STOPPED, _stop)
-
-
-def _known(connection: Connection, keys: Sequence[str]) -> set[str]:
-    query = {"metadata.key": {"$in": keys}}
-    fields = {"_id": 0, "metadata.key": 1}
-    return {item["metadata"]["key"] for item in connection["workflows"].find(query, fields)}
-
-
-def _add_batch(connection: Connection, fresh: Sequence[Plan], priority: int) -> int:
-    if not fresh:
-        return 0
-    made = list(_documents(connection, fresh, priority))
-    for _ in range(_ROUNDS):
-        try:
-            return connection.transact(lambda t: _write(connection, t, fresh, made))
-        except DuplicateKeyError:  # someone adds the same at this moment; now it is known
-            continue
-    raise RuntimeError(f"duplicate keys remain after {_ROUNDS} rounds of adding workflows")
-
-
-def _documents(
-    connection: Connection, plans: Sequence[Plan], priority: int
-) -> Iterator[WorkflowDocuments]:
-    total = sum(len(plan.stages) for plan in plans)
-    next_id = connection.retry(lambda: _take_ids(connection, total))
-    for plan in plans:
-        yield workflow_documents(plan, priority, next_id)
-        next_id += len(plan.stages)
-
-
-def _take_ids(connection: Connection, count: int) -> int:
-    """First of `count` new firework ids; when a call is repeated, ids are skipped, not reused."""
-    counters = connection["fw_id_assigner"]
-    before = counters.find_one_and_update({}, {"$inc": {"next_fw_id": count}})
-    if before is None:
-        raise RuntimeError("fw_id_assigner holds no counters")
-    return int(before["next_fw_id"])
-
-
-def _write(
-    connection: Connection,
-    transaction: Transaction,
-    plans: Sequence[Plan],
-    made: Sequence[WorkflowDocuments],
-) -> int:
-    """Write what is not there; the number of workflows that are there by this call."""
-    session = transaction.session
-    query = {"metadata.key": {"$in": [item.key for item in made]}}
-    there = {
-        item["metadata"]["key"]: item["nodes"]
-        for item in connection["workflows"].find(query, session=session)
-    }
-    missing = [item for item in made if item.key not in there]
-    if missing:
-        contents.write(connection, transaction, plans)
-        connection["workflows"].insert_many([_copy(i.workflow) for i in missing], session=session)
-        fireworks = [_copy(firework) for item in missing for firework in item.fireworks]
-        connection["fireworks"].insert_many(fireworks, session=session)
-    mine = (item for item in made if there.get(item.key) == item.workflow["nodes"])
-    return len(missing) + sum(1 for _ in mine)
-
-
-def _copy(document: Document) -> Document:
-    """A document that pymongo may put an `_id` into, without touching the one to be retried."""
-    return dict(document)
 
 
 def _change(

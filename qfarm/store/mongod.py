@@ -5,6 +5,7 @@ import re
 import shutil
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Final
 
 from qfarm.errors import StoreError
 
@@ -22,6 +23,10 @@ PACKAGES = {
 """Shared library -> Debian package that brings it."""
 
 _LIBRARY = re.compile(r"error while loading shared libraries: ([^:\s]+)")
+
+TRANSACTION: Final = 15
+"""s: when mongod ends a transaction, which takes a tenth of a second. What a client that was killed
+had under way stands in the way of others until then, or half as long again (60 s by default)."""
 
 _CAUSES: tuple[tuple[str, str, str], ...] = (
     (
@@ -86,7 +91,11 @@ def command_line(binary: Path, data: Path, port: int, keyfile: Path, log: Path) 
     another user of this machine during the first seconds, gets in without the key. The small
     cache, oplog and journal files keep a fresh farm at 50 MB on disk and 100 MB in memory.
     """
-    parameters = ("enableLocalhostAuthBypass=false", "diagnosticDataCollectionEnabled=false")
+    parameters = (
+        "enableLocalhostAuthBypass=false",
+        "diagnosticDataCollectionEnabled=false",
+        f"transactionLifetimeLimitSeconds={TRANSACTION}",
+    )
     return [
         str(binary),
         *("--fork", "--logappend", "--logpath", str(log)),

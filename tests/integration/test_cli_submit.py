@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qfarm.intake import batch as batches
+from qfarm.intake import chunks
 from qfarm.plan import Plan
 from qfarm.store.protocol import Added, Selection, Store
 from support.farm import Desk, desk, qfarm
@@ -161,7 +161,7 @@ def test_a_submission_that_was_cut_off_is_completed_by_the_same_command(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chunks are written one by one; what was written counts as known the next time."""
-    monkeypatch.setattr(batches, "CHUNK", 3)
+    monkeypatch.setattr(chunks, "CHUNK", 3)
     path = desk.file(*(helium(i) for i in range(10)))
     adds: list[int] = []
 

@@ -5,10 +5,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from qfarm.intake.batch import Batch, Spool, read
+from qfarm.intake.batch import Batch, read
 from qfarm.intake.examine import Examiner, Refuse, Rejected
 from qfarm.intake.frames import Frame, Lines, frames
 from qfarm.intake.problem import Kind, Problem, Where
+from qfarm.intake.spool import Spool
 from qfarm.plan import Plan
 from qfarm_schemas.config import LevelRule, Protocol, StageTemplate, TaskKind
 from support.build import PBE0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from qfarm.store.codec import decode, encode
+from qfarm.store.codec import decode, encode, encode_flat
 from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_schemas.config import Stage
 from qfarm_schemas.failure import FailureKind
@@ -108,3 +108,9 @@ def test_a_changed_document_is_not_read() -> None:
     for change in ({"extra": 1}, {"number": 0}, {"outcome": {"status": "success", "kind": "x"}}):
         with pytest.raises(ValueError, match="validation error"):
             decode(Attempt, good | change)
+
+
+@pytest.mark.parametrize("fragment", [WATER, WATER.model_copy(update={"tags": ("a", "é")})])
+def test_a_flat_model_has_the_same_document(fragment: Fragment) -> None:
+    assert len(fragment.id) == 65  # a cached property is no field
+    assert str(encode_flat(fragment)) == str(encode(fragment))

@@ -7,7 +7,9 @@ import pytest
 
 from qfarm.errors import InputError
 from qfarm.intake import batch as batches
-from qfarm.intake.batch import Fate, Spool, open_spool, size_of
+from qfarm.intake import chunks
+from qfarm.intake.batch import Fate, size_of
+from qfarm.intake.spool import Spool, open_spool
 from qfarm.plan import Plan
 from support.intake import PROTOCOL, cut, examiner, frame_text, read_file
 
@@ -59,7 +61,7 @@ def test_duplicate_within_the_batch_is_kept_once(tmp_path: Path) -> None:
 def test_chunks_are_bounded_and_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "CHUNK", 4)
+    monkeypatch.setattr(chunks, "CHUNK", 4)
     texts = [frame_text("", ("He 0 0 0", f"He 0 0 {i + 1}")) for i in range(10)]
     asked: list[int] = []
 

@@ -1,12 +1,14 @@
 """The table of checks: each refuses what it must, with a remedy, and nothing else."""
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qfarm.intake import checks
 from qfarm.intake.checks import APART, CHECKS, FARTHEST, Draft, flaws
 from qfarm.intake.problem import Kind
 from support.build import WATER
@@ -147,3 +149,14 @@ def test_a_bad_key_is_not_reported_twice() -> None:
 
 def test_every_check_has_its_own_line_in_the_table() -> None:
     assert len({check.__name__ for check in CHECKS}) == len(CHECKS) == 10
+
+
+COORDINATE = st.sampled_from([0.0, 0.4, 0.4 - 1e-12, 0.4 + 1e-12, 1.0, 100.0, 100.0 - 1e-12, 300.0])
+
+
+@given(st.lists(st.tuples(COORDINATE, COORDINATE, COORDINATE), min_size=1, max_size=6))
+def test_short_cuts_say_what_the_exact_checks_say(positions: list[tuple[float, ...]]) -> None:
+    numbers = [2] * len(positions)
+    quick = flaws(draft(numbers, positions))
+    with patch.object(checks, "FEW", 0), patch.object(checks, "CLEARLY", -1.0):
+        assert quick == flaws(draft(numbers, positions))
