@@ -1,10 +1,14 @@
 """The connection to MongoDB: opened once, all-or-nothing transactions, outages waited out."""
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
+from uuid import UUID
 
+from bson.binary import Binary
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -84,6 +88,7 @@ class Connection:
         self.patience = patience
         self._client = client
         self._db: Database[Document] = client.get_database(database, write_concern=_MAJORITY)
+        self._own = threading.local()
 
     @classmethod
     def open(
@@ -133,6 +138,22 @@ class Connection:
         """The collection with faster writes, the last of which a crash of mongod may undo."""
         return self._db[collection].with_options(write_concern=WriteConcern(1, j=False))
 
+    @property
+    def session_id(self) -> UUID:
+        """Id of the session that this thread's transactions run in."""
+        identity: Binary = self._session.session_id["id"]
+        return identity.as_uuid()
+
+    def end_session(self, identity: UUID) -> None:
+        """Undo what a process that is gone has begun in a session, as far as this user may.
+
+        mongod would keep the transaction of a killed process, and every document it wrote to,
+        locked for a minute (transactionLifetimeLimitSeconds).
+        """
+        session = {"id": Binary.from_uuid(identity)}
+        with suppress(PyMongoError):  # another user's: then it ends by itself, after that minute
+            self._client.admin.command("killSessions", [session])
+
     def transact(self, work: Callable[[Transaction], _T]) -> _T:
         """Run `work` in a transaction: all of its writes happen, durably, or none."""
         return self._persist(lambda waited: self._once(work, waited))
@@ -159,14 +180,28 @@ class Connection:
         self._client.close()
 
     def _once(self, work: Callable[[Transaction], _T], waited: float) -> _T:
-        with (
-            self._client.start_session() as session,
-            session.start_transaction(ReadConcern("snapshot"), _MAJORITY),
-        ):
+        session = self._session
+        with session.start_transaction(ReadConcern("snapshot"), _MAJORITY):
             return work(Transaction(session, waited))
+
+    @property
+    def _session(self) -> ClientSession:
+        """One for each thread, so that others can tell whose transaction it is."""
+        session: ClientSession | None = getattr(self._own, "session", None)
+        if session is None:
+            session = self._own.session = self._client.start_session()
+        return session
 
     def _persist(self, work: Callable[[float], _T]) -> _T:
         begun = time.monotonic()
+        try:
+            return work(0.0)
+        except (PyMongoError, WorkflowLockedError) as error:
+            if not _passes(error):
+                raise self._explain(error) from error
+        return self._again(work, begun)
+
+    def _again(self, work: Callable[[float], _T], begun: float) -> _T:
         tries = Retrying(
             retry=retry_if_exception(_passes),
             wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),

@@ -34,7 +34,6 @@ INDEXES: Final = {
             ],
             name="counts",
         ),
-        IndexModel("hold.token", sparse=True),
         IndexModel([("spec.qfarm.workflow", ASCENDING), ("fw_id", ASCENDING)]),
         IndexModel([("spec.qfarm.fragment_id", ASCENDING), ("fw_id", ASCENDING)]),
     ],
@@ -42,10 +41,14 @@ INDEXES: Final = {
         IndexModel("metadata.key", unique=True, partialFilterExpression=_HAS_WORKFLOW_KEY),
         IndexModel("nodes"),
         IndexModel("state"),
+        IndexModel("locked", sparse=True),
     ],
     "launches": [IndexModel("launch_id", unique=True), IndexModel("fw_id")],
     "attempts": [IndexModel([("key", ASCENDING), ("number", ASCENDING)], unique=True)],
-    "records": [IndexModel([("store.workflow", ASCENDING), ("store.fw_id", ASCENDING)])],
+    "records": [
+        IndexModel([("store.workflow", ASCENDING), ("store.fw_id", ASCENDING)]),
+        IndexModel("arrays", sparse=True),
+    ],
 }
 """By collection. FireWorks' own, which `lpad admin tuneup` makes, come on top if one wants."""
 

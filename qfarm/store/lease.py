@@ -1,5 +1,7 @@
 """Lease: who holds a running stage, under which token, until when."""
 
+from uuid import UUID
+
 from pydantic import AwareDatetime, Field, StrictInt, StrictStr
 
 from qfarm.store.codec import decode
@@ -23,6 +25,8 @@ class Lease(Model):
         Numbers of the attempt and of FireWorks' launch.
     claimed, expires : datetime
         By the database's clock.
+    session : UUID or None
+        Session in which its worker commits; see `Connection.end_session`.
     rung : Rung or None
         Where on the ladder the attempt stands, once the worker has said so.
     """
@@ -34,6 +38,7 @@ class Lease(Model):
     launch: StrictInt
     claimed: AwareDatetime
     expires: AwareDatetime
+    session: UUID | None = None
     rung: Rung | None = None
     taken_from: Worker | None = None
 

@@ -25,7 +25,21 @@ class Migration(NamedTuple):
 
 Migrations = Mapping[int, Migration]
 
-MIGRATIONS: Final[Migrations] = {}
+
+def _without_holds(connection: Connection) -> None:
+    """Version 1 claimed in two steps, and kept a hold on a stage between them."""
+    fireworks = connection["fireworks"]
+    held = {"hold": {"$exists": True}}
+    connection.retry(lambda: fireworks.update_many(held, {"$unset": {"hold": ""}}))
+    if _HOLDS in connection.retry(fireworks.index_information):
+        connection.retry(lambda: fireworks.drop_index(_HOLDS))
+
+
+_HOLDS: Final = "hold.token_1"
+
+MIGRATIONS: Final[Migrations] = {
+    1: Migration("claims in one step, large arrays in a collection of their own", _without_holds),
+}
 """By the version that a migration starts from; one for each below `version.CURRENT`."""
 
 

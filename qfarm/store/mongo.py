@@ -5,12 +5,13 @@ from typing import Self
 
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
-from qfarm.store import commit, control, indexes, needs, queries, version
+from qfarm.store import adding, commit, control, indexes, needs, queries, version
 from qfarm.store.connection import PATIENCE, Connection
 from qfarm.store.contents import Contents
 from qfarm.store.protocol import (
     Added,
     Claim,
+    Ended,
     Need,
     Refusal,
     Row,
@@ -68,15 +69,21 @@ class MongoStore:
 
     def add(self, plans: Sequence[Plan], priority: int = 0) -> Added:
         """See `Store.add`."""
-        return control.add(self._connection, plans, priority)
+        return adding.add(self._connection, plans, priority)
 
     def known(self, workflow_keys: Sequence[str]) -> frozenset[str]:
         """See `Store.known`."""
-        return control.known(self._connection, workflow_keys)
+        return adding.known(self._connection, workflow_keys)
 
     def claim(self, worker: Worker, lease_seconds: float) -> Claim | Refusal | None:
         """See `Store.claim`."""
         return self._queue.claim(worker, lease_seconds)
+
+    def claim_many(
+        self, worker: Worker, lease_seconds: float, limit: int
+    ) -> tuple[Claim | Refusal, ...]:
+        """See `Store.claim_many`."""
+        return self._queue.claim_many(worker, lease_seconds, limit)
 
     def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None = None) -> bool:
         """See `Store.heartbeat`."""
@@ -87,6 +94,14 @@ class MongoStore:
     ) -> None:
         """See `Store.commit`."""
         commit.commit(self._connection, claim, attempt, decision, record)
+
+    def commit_many(self, ended: Sequence[Ended]) -> tuple[bool, ...]:
+        """See `Store.commit_many`."""
+        return commit.commit_many(self._connection, ended)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """See `Store.release`."""
+        commit.release(self._connection, claims)
 
     def take_over(
         self, gone: Callable[[Worker], bool], worker: Worker, watch: float = 0.0

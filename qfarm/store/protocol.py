@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
@@ -84,6 +84,15 @@ class Claim:
     worker: Worker
     claimed: datetime
     taken_from: Worker | None = None
+
+
+class Ended(NamedTuple):
+    """An attempt that was made, and what follows from it; `record` goes with Done."""
+
+    claim: Claim
+    attempt: Attempt
+    decision: Decision
+    record: Record | None = None
 
 
 @dataclass(frozen=True)
@@ -229,6 +238,15 @@ class Store(Protocol):
         qfarm's own task is taken out of the queue, recorded and returned as Refusal.
         """
 
+    def claim_many(
+        self, worker: Worker, lease_seconds: float, limit: int
+    ) -> tuple[Claim | Refusal, ...]:
+        """Take up to `limit` stages, as `claim` would one after the other, in fewer round trips.
+
+        Empty when nothing is ready. Of several workers that ask at once one may get less than
+        there is.
+        """
+
     def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None = None) -> bool:
         """Prolong the lease; False when it is lost or the stage was cancelled: stop working."""
 
@@ -245,6 +263,22 @@ class Store(Protocol):
         ------
         LeaseLostError
             The claim's token is no longer the valid one; nothing was written.
+        """
+
+    def commit_many(self, ended: Sequence[Ended]) -> tuple[bool, ...]:
+        """Write attempts as `commit` does, together: all of them, or none.
+
+        Returns
+        -------
+        tuple of bool
+            For each whether it is in the store; False where the claim's token is no longer the
+            valid one.
+        """
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Give back claims whose attempt was not begun: the stages are ready again, nothing counts.
+
+        Those whose token is no longer the valid one are left alone.
         """
 
     def take_over(

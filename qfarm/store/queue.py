@@ -1,76 +1,52 @@
-"""The queue: take a stage under a lease, keep the lease, refuse what is not qfarm's own.
+"""The queue: take stages under a lease, keep the lease, refuse what is not qfarm's own.
 
-Claiming is done in two steps. An atomic update puts a short hold on the first ready stage, so that
-many workers do not meet in the same document; it changes no state. The hold of a worker that dies
-now is lifted by a reaper, or ends. Then the entry is examined, and one transaction makes it RUNNING
-with its lease and launch, or fails it as foreign.
+A claim is one atomic update that makes the first ready stage RUNNING under a lease with a new
+fencing token. Then the entry is examined; what is not qfarm's own is failed under that token. What
+FireWorks shows of a running stage, its launch and the state of its workflow, is written with the
+first sign of life, so attempts that are over before it cost nothing. Until then a crash of mongod
+may undo the claim: then the stage is ready, and its worker's token is not valid any more.
 
 All times come from the database's clock, so the clocks of the nodes do not matter.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from secrets import randbelow
 from typing import Final
 from uuid import uuid4
 
+from bson.binary import Binary
 from pymongo import ASCENDING, DESCENDING, ReturnDocument
 
-from qfarm.plan import stage_key
-from qfarm.store import documents, histories
-from qfarm.store.codec import decode, encode
-from qfarm.store.connection import Connection, Document, Transaction
+from qfarm.store import documents, histories, launches
+from qfarm.store.codec import encode
+from qfarm.store.connection import Connection, Document, Documents, Transaction
 from qfarm.store.contents import Contents
-from qfarm.store.entry import Entry, Foreign, read
-from qfarm.store.histories import UnreadableError
+from qfarm.store.entry import Foreign
+from qfarm.store.launches import LaunchIds
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Refusal
+from qfarm.store.tasks import Task, Tasks
 from qfarm.store.transitions import Transition, archived, moved
 from qfarm_schemas.attempt import Attempt, Rung, Worker
-from qfarm_schemas.config import Stage
-from qfarm_schemas.fragment import Fragment
-
-HOLD_SECONDS: Final = 90
-"""s: a stage that a worker held and died over is offered again after this, unless a reaper knows
-of its death. mongod keeps the transaction of a killed process for 60 s
-(transactionLifetimeLimitSeconds); whoever met its document earlier would wait for that, and all
-claims with it."""
 
 _ORDER: Final = [("spec._priority", DESCENDING), ("fw_id", ASCENDING)]
 _REFUSED: Final = "it was not run; see who writes to this database besides qfarm"
 
+_FURTHER: Final = 4
+"""How many times its batch a worker looks ahead when others were faster."""
 
-@dataclass(frozen=True)
-class Task:
-    """A queue entry that was found to be qfarm's own."""
+_CALM: Final = ("READY", "RUNNING")
+"""States of a workflow that becomes RUNNING when one of its fireworks does."""
 
-    entry: Entry
-    fragment: Fragment
-    start: Fragment
-    stage: Stage
-    attempts: tuple[Attempt, ...]
+_NOW_AS_TEXT: Final = {
+    "$dateToString": {"date": "$$NOW", "format": "%Y-%m-%dT%H:%M:%S.%L000+00:00"}
+}
+"""Expression: now, as `documents.iso` writes it."""
 
-    @property
-    def number(self) -> int:
-        """Number of the next attempt."""
-        return max((attempt.number for attempt in self.attempts), default=0) + 1
-
-    def claim(self, lease: Lease, worker: Worker) -> Claim:
-        """The right to make the attempt of a lease."""
-        counting = (item for item in self.attempts if item.number > self.entry.since)
-        return Claim(
-            key=self.entry.key,
-            workflow=self.entry.workflow,
-            submitted=self.fragment,
-            start=self.start,
-            stage=self.stage,
-            history=tuple(counting),
-            number=lease.number,
-            token=lease.token,
-            worker=worker,
-            claimed=lease.claimed,
-            taken_from=lease.taken_from,
-        )
+_MOST: Final = 1_000_000
+"""Attempts at a stage; a counter beyond it was written by other hands."""
 
 
 class Queue:
@@ -78,18 +54,32 @@ class Queue:
 
     def __init__(self, connection: Connection, contents: Contents) -> None:
         self._connection = connection
-        self._contents = contents
+        self._tasks = Tasks(connection, contents)
+        self._ids = LaunchIds(connection)
+        self._crowded = False
 
     def claim(self, worker: Worker, lease_seconds: float) -> Claim | Refusal | None:
         """See `Store.claim`."""
         while True:
-            token = uuid4().hex
-            held = self._connection.retry(partial(self._hold, worker, token))
-            if held is None:
+            launch = self._ids.take(1)
+            taken = self._take(worker, lease_seconds, launch[0])
+            if taken is None:
+                self._ids.give_back(launch)
                 return None
-            found = self._settle(held, token, worker, lease_seconds)
-            if found is not None:
-                return found
+            found = self._settle([taken], worker)
+            if found:
+                return found[0]
+
+    def claim_many(
+        self, worker: Worker, lease_seconds: float, limit: int
+    ) -> tuple[Claim | Refusal, ...]:
+        """See `Store.claim_many`."""
+        while numbers := self._candidates(worker, limit):
+            taken = self._take_many(worker, lease_seconds, numbers)
+            found = self._settle(taken, worker)
+            if found:
+                return tuple(found)
+        return ()
 
     def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None) -> bool:
         """See `Store.heartbeat`."""
@@ -99,131 +89,148 @@ class Queue:
         }
         if rung is not None:
             changes["lease.rung"] = {"$literal": encode(rung)}
-        lease = self._connection.retry(lambda: self._prolong(claim, changes))
-        if not isinstance(lease, Lease):
-            return False
-        self._connection.retry(lambda: self._ping(lease))
-        return True
-
-    def _hold(self, worker: Worker, token: str) -> Document | None:
-        mine = {"$eq": ["$hold.token", token]}
-        over = {"$lt": ["$hold.until", "$$NOW"]}
-        bogus = {"$gt": ["$hold.until", from_now(HOLD_SECONDS)]}
-        query = {
-            "state": "READY",
-            "spec._category": {"$in": [None, worker.partition]},
-            "$expr": {"$or": [mine, over, bogus]},
-        }
-        until, holder = from_now(HOLD_SECONDS), {"$literal": encode(worker)}
-        hold = [{"$set": {"hold": {"token": token, "until": until, "worker": holder}}}]
         fireworks = self._connection.volatile("fireworks")
-        return fireworks.find_one_and_update(
-            query, hold, sort=_ORDER, return_document=ReturnDocument.AFTER
+        lease = self._connection.retry(lambda: self._prolong(fireworks, claim, changes))
+        if lease is None:
+            return False
+        return self._connection.retry(lambda: self._ping(lease)) or self._show(claim, changes)
+
+    def examine(self, fireworks: Sequence[Document]) -> list[Task | Foreign]:
+        """What fireworks ask for, each if it is qfarm's own and all it refers to is whole."""
+        return self._tasks.read(fireworks)
+
+    def refuse(self, query: Document, token: str, foreign: Foreign) -> Refusal | None:
+        """Fail the firework of a query for good and note it under the token, once."""
+        return self._connection.transact(
+            lambda transaction: self._put_out(transaction, query, token, foreign)
         )
 
-    def _settle(
-        self, held: Document, token: str, worker: Worker, lease_seconds: float
-    ) -> Claim | Refusal | None:
-        """Claim, refuse or complete what is held; None when there is nothing to hand out."""
-        task = self.examine(held)
-        if isinstance(task, Foreign):
-            return self.refuse({"_id": held["_id"]}, token, task)
-        accepted = histories.accepted(task.attempts)
-        if accepted is not None:
-            self._connection.transact(lambda t: self._complete_again(t, held, token, accepted))
-            return None
-        launch = self._connection.retry(self._next_launch)
+    def _take(self, worker: Worker, lease_seconds: float, launch: int) -> Document | None:
+        """Make the first ready stage RUNNING; as it is then."""
+        token = uuid4().hex
+        change = self._leased(worker, lease_seconds, token, launch)
+        fireworks = self._connection.volatile("fireworks")
+        again = False
+
+        def take() -> Document | None:
+            nonlocal again
+            if again:  # the acknowledgement was lost: it may have been taken
+                before = fireworks.find_one({"state": "RUNNING", "lease.token": token})
+                if before is not None:
+                    return before
+            again = True
+            return fireworks.find_one_and_update(
+                _ready(worker), change, sort=_ORDER, return_document=ReturnDocument.AFTER
+            )
+
+        return self._connection.retry(take)
+
+    def _candidates(self, worker: Worker, limit: int) -> list[Document]:
+        """Ids of the first ready stages, which others may take meanwhile.
+
+        Where many ask at once they would all go for the same ones; then each looks a little further
+        among those of the same priority.
+        """
+        sight = limit * _FURTHER if self._crowded else limit
+        fireworks = self._connection["fireworks"]
+        query, fields = _ready(worker), {"spec._priority": 1}
+        found = self._connection.retry(
+            lambda: list(fireworks.find(query, fields).sort(_ORDER).limit(sight))
+        )
+        alike = [item for item in found if item.get("spec") == found[0].get("spec")]
+        begin = randbelow(len(alike) - limit + 1) if len(alike) > limit else 0
+        return found[begin : begin + limit]
+
+    def _take_many(
+        self, worker: Worker, lease_seconds: float, candidates: Sequence[Document]
+    ) -> list[Document]:
+        """Make these RUNNING, as far as they are still ready; those that were got."""
+        token = uuid4().hex
+        identities = [item["_id"] for item in candidates]
+        launch = _of_each(identities, self._ids.take(len(identities)))
+        own = {"$concat": [token, ".", {"$toString": launch}]}
+        change = self._leased(worker, lease_seconds, own, launch)
+        fireworks, chosen = self._connection.volatile("fireworks"), {"_id": {"$in": identities}}
+        ready = chosen | {"state": "READY"}
+        mine = chosen | {"state": "RUNNING", "lease.token": beginning_with(token)}
+        self._connection.retry(lambda: fireworks.update_many(ready, change))
+        found = self._connection.retry(lambda: list(fireworks.find(mine)))
+        self._crowded = 2 * len(found) < len(identities)
+        return sorted(found, key=lambda item: identities.index(item["_id"]))
+
+    def _leased(
+        self, worker: Worker, seconds: float, token: str | Document, launch: int | Document
+    ) -> list[Document]:
+        """Pipeline that makes a firework RUNNING, whatever others have made of it."""
         lease = {
             "token": token,
-            "worker": encode(worker),
-            "seconds": lease_seconds,
-            "number": task.number,
+            "worker": {"$literal": encode(worker)},
+            "seconds": {"$literal": seconds},
+            "number": _next("$spec.qfarm.attempts"),
             "launch": launch,
+            "claimed": "$$NOW",
+            "expires": from_now(seconds),
+            "session": Binary.from_uuid(self._connection.session_id),
         }
-        started = self._connection.transact(lambda t: self._start(t, held, lease, worker))
-        return None if started is None else task.claim(started, worker)
+        before = {"$setUnion": [_list("$archived_launches"), _list("$launches")]}
+        changes: Document = {
+            "state": "RUNNING",
+            "updated_on": _NOW_AS_TEXT,
+            "lease": lease,
+            "launches": [launch],
+            "archived_launches": before,
+        }
+        return [{"$unset": "lease"}, {"$set": changes}, {"$unset": ["failure", "hold"]}]
 
-    def examine(self, document: Document) -> Task | Foreign:
-        """What a firework asks for, if it is qfarm's own and all it refers to is whole."""
-        try:
-            return self._task(document)
-        except UnreadableError as error:
-            return Foreign(error.what)
+    def _settle(self, taken: Sequence[Document], worker: Worker) -> list[Claim | Refusal]:
+        """Hand out what was taken; refuse what is foreign, put back what has its record."""
+        found: list[Claim | Refusal] = []
+        for document, task in zip(taken, self._tasks.read(taken), strict=True):
+            lease = read_lease(document.get("lease"))
+            if isinstance(lease, Foreign):  # pragma: no cover - it was written a moment ago
+                raise RuntimeError(lease.reason)
+            if isinstance(task, Foreign):
+                refusal = self.refuse(_held(document, lease), lease.token, task)
+                found += [] if refusal is None else [refusal]
+            elif (accepted := histories.accepted(task.attempts)) is not None:
+                again = partial(self._complete_again, document, lease, accepted)
+                self._connection.transact(again)
+            else:
+                found.append(task.claim(lease, worker))
+        return found
 
-    def _task(self, document: Document) -> Task | Foreign:
-        if not isinstance(document.get("fw_id"), int):
-            return Foreign(f"document {document['_id']} of fireworks has no fw_id")
-        entry = read(document.get("spec"))
-        if isinstance(entry, Foreign):
-            return entry
-        contents = self._contents.resolve(entry, document["spec"].get("_category"))
-        if isinstance(contents, Foreign):
-            return contents
-        fragment, stage = contents
-        start = self._geometry(entry, fragment)
-        if isinstance(start, Foreign):
-            return start
-        attempts = histories.attempts_of(self._connection, [entry.key])
-        return Task(entry, fragment, start, stage, attempts)
+    def _show(self, claim: Claim, changes: Document) -> bool:
+        """Tell FireWorks' collections that it runs; False if it does not.
 
-    def _geometry(self, entry: Entry, fragment: Fragment) -> Fragment | Foreign:
-        """The fragment at the geometry that the stage before accepted."""
-        if entry.position == 0:
-            return fragment
-        before = self._contents.stage(entry.stage_ids[entry.position - 1])
-        if isinstance(before, Foreign):
-            return before
-        key = stage_key(entry.workflow, before.name)
-        found = self._connection.retry(
-            lambda: self._connection[histories.RECORDS].find_one({"_id": key})
-        )
+        The claim is made durable first: a crash of mongod must not leave a launch that runs
+        of a stage that is ready.
+        """
+        fireworks, workflows = self._connection["fireworks"], self._connection["workflows"]
+        lease = self._connection.retry(lambda: self._prolong(fireworks, claim, changes))
+        if lease is None:
+            return False
+        found = self._connection.retry(lambda: fireworks.find_one(held_by(claim), {"fw_id": 1}))
         if found is None:
-            return Foreign(f"the stage before it, {before.name}, has no record")
-        positions = histories.read_record(found).result.positions
-        if len(positions) != fragment.n_atoms:
-            return Foreign(f"record {key} has {len(positions)} atoms, not {fragment.n_atoms}")
-        try:
-            return fragment.model_copy(update={"positions": positions})
-        except ValueError as error:
-            return Foreign(f"record {key} has no valid geometry: {error}"[:300])
+            return False
+        launches.write(self._connection, launches.running(found["fw_id"], lease))
+        query, change = _workflow_runs(found["fw_id"], _last_sign(lease))
+        done = self._connection.retry(lambda: workflows.update_one(query, change))
+        if not done.matched_count:
+            self._connection.transact(lambda t: self._refresh(t, found))
+        return True
 
-    def _next_launch(self) -> int:
-        counters = self._connection["fw_id_assigner"]
-        before = counters.find_one_and_update({}, {"$inc": {"next_launch_id": 1}})
-        if before is None:
-            raise RuntimeError("fw_id_assigner holds no counters")
-        return int(before["next_launch_id"])
-
-    def _start(
-        self, transaction: Transaction, held: Document, lease: Document, worker: Worker
-    ) -> Lease | None:
+    def _refresh(self, transaction: Transaction, firework: Document) -> None:
         change = Transition(self._connection, transaction)
-        mine = [
-            {"state": "READY", "hold.token": lease["token"]},
-            {"state": "RUNNING", "lease.token": lease["token"]},  # the acknowledgement was lost
-        ]
-        head = change.head({"_id": held["_id"], "$or": mine})
-        if head is None:
-            return None
-        now = head["now"]
-        expires = now + timedelta(seconds=lease["seconds"])
-        lease = lease | {"claimed": now, "expires": expires}
-        before = sorted(set(archived(head)["archived_launches"]) - {lease["launch"]})
-        launches = {"launches": [lease["launch"]], "archived_launches": before}
-        change.move(moved(head, "RUNNING", unset=["failure"], lease=lease, **launches))
-        launch = documents.launch_running(lease["launch"], head["fw_id"], worker, now)
-        self._connection["launches"].replace_one(
-            {"launch_id": lease["launch"]}, launch, upsert=True, session=change.session
-        )
-        change.refresh([head["fw_id"]], now)
-        return decode(Lease, lease)
+        head = change.head({"_id": firework["_id"]})
+        if head is not None:
+            change.refresh([head["fw_id"]], head["now"])
 
     def _complete_again(
-        self, transaction: Transaction, held: Document, token: str, accepted: Attempt
+        self, document: Document, lease: Lease, accepted: Attempt, transaction: Transaction
     ) -> None:
         """Put a stage that has its record, but was made ready by other hands, back to done."""
         change = Transition(self._connection, transaction)
-        head = change.head({"_id": held["_id"], "state": "READY", "hold.token": token})
+        head = change.head(_held(document, lease))
         if head is None:
             return
         identity = histories.attempt_id(accepted.key, accepted.number)
@@ -232,18 +239,12 @@ class Queue:
         )
         own = attempt.get("store") if attempt else None
         launch = own.get("launch") if isinstance(own, dict) else None
-        before = set(archived(head)["archived_launches"]) - {launch}
+        before = set(archived(head)["archived_launches"]) - {launch, lease.launch}
         last = [launch] if isinstance(launch, int) else []
-        launches = {"launches": last, "archived_launches": sorted(before)}
-        change.move(moved(head, "COMPLETED", unset=["failure", "lease"], **launches))
+        fields = {"launches": last, "archived_launches": sorted(before)}
+        change.move(moved(head, "COMPLETED", unset=["failure", "lease"], **fields))
         change.release_next(head)
         change.refresh([head["fw_id"]], head["now"])
-
-    def refuse(self, query: Document, token: str, foreign: Foreign) -> Refusal | None:
-        """Fail the firework of a query for good and note it under the token, once."""
-        return self._connection.transact(
-            lambda transaction: self._put_out(transaction, query, token, foreign)
-        )
 
     def _put_out(
         self, transaction: Transaction, query: Document, token: str, foreign: Foreign
@@ -252,35 +253,39 @@ class Queue:
         change = Transition(self._connection, transaction)
         refusals = self._connection["refusals"]
         head = change.head(query)
+        noted = refusals.find_one({"_id": token}, session=change.session)
+        if noted is not None:
+            return Refusal(noted["fw_id"], noted["reason"], noted["at"])
         if head is None:
             return None
-        noted = refusals.find_one({"_id": token}, session=change.session)
         number = head.get("fw_id")
         refusal = Refusal(number if isinstance(number, int) else -1, foreign.reason, head["now"])
-        if noted is not None:
-            return refusal
-        if head["state"] not in {"READY", "RUNNING"}:
-            return None
         failure = {"reason": f"refused: {foreign.reason}", "remedy": _REFUSED}
-        change.move(moved(head, "FIZZLED", unset=["lease"], failure=failure))
+        data = documents.failure_data(failure["reason"], _REFUSED)
+        kept: Document = {}
+        if not change.end_launch(head, "FIZZLED", data):
+            change.fizzle_launches(head)
+            kept = archived(head)
+        change.move(moved(head, "FIZZLED", unset=["lease"], failure=failure, **kept))
         note = {"_id": token, "fw_id": refusal.fw_id, "reason": refusal.reason, "at": refusal.at}
         refusals.insert_one(note, session=change.session)
         change.refresh([refusal.fw_id], head["now"])
         return refusal
 
-    def _prolong(self, claim: Claim, changes: Document) -> Lease | Foreign | None:
-        found = self._connection.volatile("fireworks").find_one_and_update(
+    def _prolong(self, fireworks: Documents, claim: Claim, changes: Document) -> Lease | None:
+        found = fireworks.find_one_and_update(
             held_by(claim), [{"$set": changes}], {"lease": 1}, return_document=ReturnDocument.AFTER
         )
-        return read_lease(found["lease"]) if found else None
+        lease = read_lease(found["lease"]) if found else None
+        return lease if isinstance(lease, Lease) else None
 
-    def _ping(self, lease: Lease) -> None:
+    def _ping(self, lease: Lease) -> bool:
         """Show the sign of life to FireWorks too, whose `detect_lostruns` looks for it."""
-        now = lease.expires - timedelta(seconds=lease.seconds)
-        self._connection.volatile("launches").update_one(
+        done = self._connection.volatile("launches").update_one(
             {"launch_id": lease.launch, "state": "RUNNING"},
-            {"$set": {"state_history.0.updated_on": documents.iso(now)}},
+            {"$set": {"state_history.0.updated_on": _last_sign(lease)}},
         )
+        return bool(done.matched_count)
 
 
 def held_by(claim: Claim) -> Document:
@@ -288,6 +293,53 @@ def held_by(claim: Claim) -> Document:
     return {"spec.qfarm.key": claim.key, "state": "RUNNING", "lease.token": claim.token}
 
 
+def beginning_with(token: str) -> Document:
+    """Condition on the tokens of a batch: its own, a dot, and what tells them apart."""
+    return {"$gt": f"{token}.", "$lt": f"{token}/"}
+
+
 def from_now(seconds: float) -> Document:
     """Expression: so many seconds from now."""
     return {"$add": ["$$NOW", round(seconds * 1000)]}
+
+
+def _ready(worker: Worker) -> Document:
+    return {"state": "READY", "spec._category": {"$in": [None, worker.partition]}}
+
+
+def _held(document: Document, lease: Lease) -> Document:
+    return {"_id": document["_id"], "state": "RUNNING", "lease.token": lease.token}
+
+
+def _of_each(identities: Sequence[object], launches: Sequence[int]) -> Document:
+    """Expression: the launch id of the firework that it is evaluated for."""
+    position = {"$indexOfArray": [identities, "$_id"]}
+    return {"$arrayElemAt": [launches, position]}
+
+
+def _last_sign(lease: Lease) -> str:
+    return documents.iso(lease.expires - timedelta(seconds=lease.seconds))
+
+
+def _workflow_runs(fw_id: int, now: str) -> tuple[Document, Document]:
+    """Query and change of a workflow in which no lpad command is at work, and nothing failed."""
+    state = f"fw_states.{fw_id}"
+    query = {
+        "nodes": fw_id,
+        "state": {"$in": _CALM},
+        state: {"$in": _CALM},
+        "locked": {"$exists": False},
+    }
+    return query, {"$set": {"state": "RUNNING", state: "RUNNING", "updated_on": now}}
+
+
+def _next(count: str) -> Document:
+    """Expression: one more than a counter, or 1 if it is none."""
+    whole = {"$in": [{"$type": count}, ["int", "long"]]}
+    some = {"$and": [whole, {"$gte": [count, 0]}, {"$lt": [count, _MOST]}]}
+    return {"$cond": [some, {"$add": [count, 1]}, 1]}
+
+
+def _list(field: str) -> Document:
+    """Expression: a field if it is a list, or an empty one."""
+    return {"$cond": [{"$isArray": field}, field, []]}

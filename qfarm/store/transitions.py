@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from pymongo import UpdateOne
 
-from qfarm.store import documents
+from qfarm.store import documents, launches
 from qfarm.store.connection import Connection, Document, Transaction, WorkflowLockedError
 from qfarm.store.entry import Foreign
 from qfarm.store.lease import read_lease
@@ -30,11 +30,13 @@ HEAD: Final[Document] = {
 
 
 class Transition:
-    """Changes of state within a transaction."""
+    """Changes of state within a transaction; `breaks_locks`: without waiting for lpad."""
 
-    def __init__(self, connection: Connection, transaction: Transaction) -> None:
+    def __init__(
+        self, connection: Connection, transaction: Transaction, breaks_locks: bool = False
+    ) -> None:
         self._connection = connection
-        self._waited = transaction.waited
+        self._patient = transaction.waited < LOCK_PATIENCE and not breaks_locks
         self.session = transaction.session
 
     def heads(self, query: Document) -> list[Document]:
@@ -66,14 +68,26 @@ class Transition:
         changes = {"$set": {"state": "READY", "updated_on": documents.iso(head["now"])}}
         self._connection["fireworks"].update_many(following, changes, session=self.session)
 
-    def end_launch(self, head: Document, state: str, data: Document) -> None:
-        """Close the launch of the lease, if it can be read."""
+    def end_launch(self, head: Document, state: str, data: Document) -> bool:
+        """Write how the launch of the lease ended; False if the lease cannot be read."""
         lease = read_lease(head.get("lease"))
-        if isinstance(lease, Foreign):
-            return
-        changes = documents.launch_ended(state, lease.claimed, head["now"], data)
+        if isinstance(lease, Foreign) or not isinstance(head.get("fw_id"), int):
+            return False
+        launch = launches.ended(head["fw_id"], lease, state, head["now"], data)
         query = {"launch_id": lease.launch}
-        self._connection["launches"].update_one(query, changes, session=self.session)
+        collection = self._connection[launches.LAUNCHES]
+        collection.replace_one(query, launch, upsert=True, session=self.session)
+        return True
+
+    def fizzle_launches(self, head: Document) -> None:
+        """End what runs of a firework whose lease cannot be read, as far as it is known."""
+        query = {"launch_id": {"$in": archived(head)["archived_launches"]}, "state": "RUNNING"}
+        end = documents.iso(head["now"])
+        changes = {
+            "$set": {"state": "FIZZLED", "time_end": end},
+            "$push": {"state_history": {"state": "FIZZLED", "created_on": end}},
+        }
+        self._connection[launches.LAUNCHES].update_many(query, changes, session=self.session)
 
     def refresh(self, fw_ids: Sequence[int], now: datetime) -> None:
         """Write the states of the workflows of these fireworks by FireWorks' rule.
@@ -85,7 +99,7 @@ class Transition:
         """
         query = {"nodes": {"$in": [fw_id for fw_id in fw_ids if isinstance(fw_id, int)]}}
         workflows = list(self._connection["workflows"].find(query, session=self.session))
-        if self._waited < LOCK_PATIENCE and any(item.get("locked") for item in workflows):
+        if self._patient and any(item.get("locked") for item in workflows):
             raise WorkflowLockedError("an lpad command holds the lock of the workflow")
         states = self._states([node for item in workflows for node in _nodes(item)])
         updates = [_refreshed(item, states, now) for item in workflows]

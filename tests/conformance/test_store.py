@@ -9,7 +9,7 @@ import pytest
 
 from qfarm.errors import LeaseLostError, NotFoundError
 from qfarm.ladder import Done, GiveUp, Retry
-from qfarm.store.protocol import Added, Selection, StageState, Store
+from qfarm.store.protocol import Added, Claim, Selection, StageState, Store
 from qfarm_schemas.attempt import Rung, Success, Worker
 from qfarm_schemas.failure import FailureKind
 from support.build import stage
@@ -200,7 +200,8 @@ def test_done_needs_its_own_record(store: Store) -> None:
 
 def test_heartbeat_prolongs_the_lease_and_tells_the_rung(store: Store) -> None:
     store.add(plans(1))
-    claim = take(store, lease=30.0)
+    claim = store.claim(worker(), 30.0)
+    assert isinstance(claim, Claim)
     (before,) = store.running()
     assert before.worker == claim.worker
     assert before.rung is None
@@ -234,14 +235,18 @@ def test_take_over_takes_what_expired_and_nothing_else(store: Store) -> None:
 
 
 def test_a_sign_of_life_at_the_last_moment_counts(store: Store) -> None:
-    store.add(plans(2))
+    store.add(plans(3))
     first, second = take(store, lease=0.05), take(store, lease=0.05)
+    take(store)
     _wait_for_end(store, first.key)
     _wait_for_end(store, second.key)
-    taking = store.take_over(lambda _: False, worker("reaper"))
-    assert next(taking).key == first.key
-    assert store.heartbeat(second, LEASE)
-    assert list(taking) == []
+
+    def while_it_looks(_: Worker) -> bool:
+        assert store.heartbeat(second, LEASE)
+        return False
+
+    taken = list(store.take_over(while_it_looks, worker("reaper")))
+    assert [claim.key for claim in taken] == [first.key]
     finish(store, second)
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from qfarm.plan import Plan, workflow_key
-from qfarm.store import open_store, queue, server
+from qfarm.store import open_store, server
 from qfarm.store.protocol import Claim, Running, Selection, StageState, Store
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.config import Policy, Stage, TaskKind
@@ -23,7 +23,7 @@ from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import Dispersion, LevelOfTheory
 from qfarm_workers.identity import this_process
-from support import build, engines, holds
+from support import build, engines
 from support.wait import gone, until
 
 TESTS = Path(__file__).parents[1]
@@ -217,20 +217,23 @@ def test_a_killed_run_is_taken_up_at_once(farm: Farm) -> None:
     assert leftovers == []
 
 
-def test_what_a_dead_worker_held_is_done_at_once(farm: Farm) -> None:
-    """A worker was killed between two steps of a claim: no reason to wait, nor to give up."""
+def test_what_a_dead_worker_claimed_is_done_at_once(farm: Farm) -> None:
+    """A worker was killed right after its claim: no reason to wait for the end of its lease."""
     fragment = farm.submit(engines.stage("good"))
-    holds.hold(farm.store, holds.dead_process())
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead = this_process("dead").model_copy(update={"pid": process.pid})
+    assert isinstance(farm.store.claim(dead, 3600.0), Claim)
     began = time.monotonic()
     printed = farm.complete()
-    assert time.monotonic() - began < queue.HOLD_SECONDS / 2
+    assert time.monotonic() - began < 45
     assert "1 stages done, 0 failed, 0 waiting." in printed
     assert farm.records() == [fragment]
 
 
 def test_a_run_waits_for_what_a_living_worker_holds(farm: Farm) -> None:
     fragment = farm.submit(engines.stage("good"))
-    holds.hold(farm.store, this_process("alive"))
+    assert isinstance(farm.store.claim(this_process("alive"), 3600.0), Claim)
     with farm.run() as run:
         with pytest.raises(subprocess.TimeoutExpired):
             run.process.wait(6)

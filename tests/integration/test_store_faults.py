@@ -135,15 +135,19 @@ def test_dying_within_claim(
     store.add(plans(1))
     victim = frail(0.05)
     commands = _commands(proxy, lambda: take(victim, worker("victim")))
-    assert commands[-1] == "commitTransaction"
+    assert commands[:2] == ["findAndModify", "findAndModify"], "launch ids, then the claim itself"
     deaths = list(_deaths(commands))
     for index, death in enumerate(deaths, start=1):
-        store.add(plans(1, first=10 * index))
+        store.add(plans(1, first=10 * index), priority=index)
         proxy.arm(0, Fault.DEAD)
         victim = frail(0.05)
         _die(proxy, raw, death, lambda v=victim: take(v, worker("victim")))  # type: ignore[misc]
+        newest = raw["fireworks"].find_one({"spec._priority": index, "state": "RUNNING"})
+        assert (newest is not None) == (death[0] > 2), "READY or claimed, and nothing between"
+        for claim in store.take_over(lambda _: True, worker("reaper")):
+            fail(store, claim, FailureKind.LOST_WORKER)
         check()
-    assert len(store.running()) == 2  # the counted one, and the one whose reply came too late
+    assert len(store.running()) == 0
     _finish_all(store)
     check()
     assert len(list(store.records(EVERYTHING))) == 2 * (len(deaths) + 1)

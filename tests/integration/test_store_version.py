@@ -20,6 +20,8 @@ from support.work import finish, plans, states, take, worker
 
 __all__ = ["desk", "raw"]
 
+NOW = version.CURRENT
+
 Raw = Database[dict[str, Any]]
 
 
@@ -44,12 +46,25 @@ def test_farm_without_a_mark_is_of_version_1(
 ) -> None:
     store.add(plans(1))
     raw["schema"].drop()
-    with open_store(mongo_uri, database):
-        assert marked(raw) == 1
-    raw["schema"].drop()
-    with pytest.raises(StoreError, match=r"version 1; .* version 3") as caught:
-        version.check(connection, current=3)
+    with (
+        pytest.raises(StoreError, match=rf"version 1; .* version {NOW}") as caught,
+        open_store(mongo_uri, database),
+    ):
+        pass
     assert "qfarm migrate" in caught.value.remedy
+    assert marked(raw) == 1
+
+
+def test_holds_of_version_1_go(raw: Raw, connection: Connection, store: Store) -> None:
+    store.add(plans(2))
+    raw["fireworks"].create_index("hold.token", sparse=True)
+    raw["fireworks"].update_one({"fw_id": 1}, {"$set": {"hold": {"token": "of a dead worker"}}})
+    raw["schema"].update_one({}, {"$set": {"version": 1}})
+    assert len(bring(connection, migrations.MIGRATIONS, 2)) == 1
+    assert marked(raw) == 2
+    assert raw["fireworks"].count_documents({"hold": {"$exists": True}}) == 0
+    assert "hold.token_1" not in raw["fireworks"].index_information()
+    finish(store, take(store))
 
 
 def test_newer_farm_is_refused(raw: Raw, mongo_uri: str, database: str) -> None:
@@ -70,14 +85,11 @@ def test_mark_changed_by_others(raw: Raw, mongo_uri: str, database: str, bad: ob
 def test_reader_is_let_in_and_writes_nothing(
     store: Store, raw: Raw, mongo_uri: str, database: str
 ) -> None:
-    store.add(plans(1))
     raw["schema"].drop()
     raw.command("createUser", "reader", pwd="pw", roles=["read"])
     host = mongo_uri.split("@")[1].split("/", maxsplit=1)[0]
     reader = Connection.open(f"mongodb://reader:pw@{host}/{database}?replicaSet=qfarm", database)
     version.check(reader)
-    with pytest.raises(StoreError, match="migrate"):
-        version.check(reader, current=2)
     with pytest.raises(OperationFailure):
         reader["schema"].insert_one({})
     reader.close()
@@ -105,7 +117,7 @@ class Table:
 
     @property
     def table(self) -> migrations.Migrations:
-        return {1: Migration("add a", self._first), 2: Migration("add b", self._second)}
+        return {NOW: Migration("add a", self._first), NOW + 1: Migration("add b", self._second)}
 
     def _first(self, connection: Connection) -> None:
         self.ran.append(1)
@@ -124,22 +136,22 @@ def test_migrations_run_once_in_order_and_go_on_after_a_cut(
     store.add(plans(1))
     made = Table()
     made.cut = True
-    assert bring(connection, made.table, 3, dry_run=True) == (
-        "version 1 -> 2: add a",
-        "version 2 -> 3: add b",
+    assert bring(connection, made.table, NOW + 2, dry_run=True) == (
+        f"version {NOW} -> {NOW + 1}: add a",
+        f"version {NOW + 1} -> {NOW + 2}: add b",
     )
-    assert (made.ran, marked(raw)) == ([], 1)
+    assert (made.ran, marked(raw)) == ([], NOW)
     with pytest.raises(KeyboardInterrupt):
-        bring(connection, made.table, 3)
-    assert marked(raw) == 2
-    with pytest.raises(StoreError, match="documents of version 2"):
-        version.check(connection, 3)
+        bring(connection, made.table, NOW + 2)
+    assert marked(raw) == NOW + 1
+    with pytest.raises(StoreError, match=f"documents of version {NOW + 1}"):
+        version.check(connection, NOW + 2)
     made.cut = False
-    assert bring(connection, made.table, 3) == ("version 2 -> 3: add b",)
-    assert (made.ran, marked(raw)) == ([1, 2, 2], 3)
+    assert bring(connection, made.table, NOW + 2) == (f"version {NOW + 1} -> {NOW + 2}: add b",)
+    assert (made.ran, marked(raw)) == ([1, 2, 2], NOW + 2)
     assert raw["fireworks"].count_documents({"a": 1, "b": 1}) == 2
-    assert bring(connection, made.table, 3) == ()
-    version.check(connection, 3)
+    assert bring(connection, made.table, NOW + 2) == ()
+    version.check(connection, NOW + 2)
     with pytest.raises(StoreError, match="newer"):
         version.check(connection)
 
@@ -149,7 +161,7 @@ def test_no_migration_while_stages_run(store: Store, raw: Raw, connection: Conne
     claim = take(store, worker())
     made = Table()
     with pytest.raises(StoreError, match="1 stages are under way") as caught:
-        bring(connection, made.table, 3)
+        bring(connection, made.table, NOW + 2)
     assert "Stop all workers" in caught.value.remedy
     finish(store, claim)
 
@@ -157,8 +169,8 @@ def test_no_migration_while_stages_run(store: Store, raw: Raw, connection: Conne
         take(store, worker())
 
     with pytest.raises(StoreError, match="under way"):
-        bring(connection, {1: Migration("slow", meddle)}, 2)
-    assert (made.ran, marked(raw)) == ([], 1)
+        bring(connection, {NOW: Migration("slow", meddle)}, NOW + 1)
+    assert (made.ran, marked(raw)) == ([], NOW)
 
 
 def test_two_cannot_migrate_at_once(store: Store, connection: Connection) -> None:
@@ -169,14 +181,14 @@ def test_two_cannot_migrate_at_once(store: Store, connection: Connection) -> Non
         inside.set()
         assert go_on.wait(20)
 
-    slow = Thread(target=bring, args=(connection, {1: Migration("slow", wait)}, 2))
+    slow = Thread(target=bring, args=(connection, {NOW: Migration("slow", wait)}, NOW + 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(migrations, "upkeep", lambda c, what: hold(c, what, 1.0))
         slow.start()
         assert inside.wait(20)
         try:
             with pytest.raises(StoreError, match="locked by `qfarm migrate`"):
-                bring(connection, made.table, 3)
+                bring(connection, made.table, NOW + 2)
         finally:
             go_on.set()
             slow.join()
@@ -208,12 +220,17 @@ def test_command(desk: Desk, monkeypatch: pytest.MonkeyPatch, raw: Raw) -> None:
     desk.store.add(plans(1))
     assert "Nothing to migrate" in desk.run("migrate").out
     monkeypatch.setattr(migrations, "MIGRATIONS", Table().table)
-    monkeypatch.setattr(version, "CURRENT", 3)
+    monkeypatch.setattr(version, "CURRENT", NOW + 2)
     said = desk.run("migrate", "--dry-run")
-    assert (said.code, said.out.splitlines()[0]) == (0, "would do: version 1 -> 2: add a")
-    assert marked(raw) == 1
-    assert desk.run("migrate").out.splitlines()[-1] == "done: version 2 -> 3: add b"
-    assert marked(raw) == 3
+    assert (said.code, said.out.splitlines()[0]) == (
+        0,
+        f"would do: version {NOW} -> {NOW + 1}: add a",
+    )
+    assert marked(raw) == NOW
+    assert (
+        desk.run("migrate").out.splitlines()[-1] == f"done: version {NOW + 1} -> {NOW + 2}: add b"
+    )
+    assert marked(raw) == NOW + 2
     assert states(desk.store) == {("preopt", "ready"): 1, ("single_point", "waiting"): 1}
 
 

@@ -246,19 +246,6 @@ def test_a_loop_waits_for_what_another_may_release(farm: Farm, tmp_path: Path) -
     assert farm.states(fragment) == [StageState.DONE] * 2
 
 
-def test_a_loop_waits_for_what_another_holds(farm: Farm, raw: Database[dict[str, Any]]) -> None:
-    """Its worker may start it, or die, and then it is offered again."""
-    fragment = farm.submit(engines.stage("good"))
-    until = [{"$set": {"hold": {"token": "t", "until": {"$add": ["$$NOW", 60_000]}}}}]
-    raw["fireworks"].update_one({"fw_id": 1}, until)
-    thread = farm.start()
-    thread.join(1.0)
-    assert thread.is_alive()
-    raw["fireworks"].update_one({"fw_id": 1}, {"$unset": {"hold": ""}})
-    thread.join(20)
-    assert farm.states(fragment) == [StageState.DONE]
-
-
 def test_an_outage_longer_than_the_lease_costs_nothing(
     farm: Farm, tmp_path: Path, raw: Database[dict[str, Any]]
 ) -> None:

@@ -88,8 +88,10 @@ def record_of(claim: Claim, shift: float = 0.25) -> Record:
 
 
 def take(store: Store, who: Worker | None = None, lease: float = LEASE) -> Claim:
+    """Claim, and give the first sign of life, which shows it to FireWorks."""
     claim = store.claim(who or worker(), lease)
     assert isinstance(claim, Claim), claim
+    assert store.heartbeat(claim, lease)
     return claim
 
 
