@@ -1,18 +1,19 @@
 """A store and pull loops on it, in this process, with real engine processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from time import monotonic
+from typing import Any, cast
 
 import pytest
 from structlog.typing import FilteringBoundLogger
 
 from qfarm.plan import Plan, workflow_key
 from qfarm.store import open_store
-from qfarm.store.protocol import StageState, Store, View
-from qfarm_schemas.attempt import Attempt, Failure, Outcome
+from qfarm.store.protocol import Claim, Ended, StageState, Store, View
+from qfarm_schemas.attempt import Attempt, Failure, Outcome, Worker
 from qfarm_schemas.config import LeaseConfig, Partition, Stage
 from qfarm_schemas.failure import FailureKind
 from qfarm_workers import log
@@ -26,6 +27,43 @@ from qfarm_workers.scratch import Scratch
 from support import build, steps
 
 LEASE = LeaseConfig(seconds=0.6, heartbeat=0.15)
+
+
+class Watched:
+    """A store that takes note of what a loop asks of it; `before` is called with the same."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.limits: list[int] = []
+        self.commits: list[tuple[str, ...]] = []
+        self.released: list[str] = []
+        self.beats = 0
+        self.before: Callable[[str], None] = lambda _: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def claim(self, *arguments: Any) -> Any:
+        self.limits.append(1)
+        return self._store.claim(*arguments)
+
+    def claim_many(self, worker: Worker, lease_seconds: float, limit: int) -> Any:
+        self.limits.append(limit)
+        return self._store.claim_many(worker, lease_seconds, limit)
+
+    def heartbeat(self, *arguments: Any) -> bool:
+        self.beats += 1
+        return self._store.heartbeat(*arguments)
+
+    def commit_many(self, ended: Sequence[Ended]) -> tuple[bool, ...]:
+        self.before("commit")
+        self.commits.append(tuple(item.attempt.key for item in ended))
+        return self._store.commit_many(ended)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        self.before("release")
+        self.released += [claim.key for claim in claims]
+        self._store.release(claims)
 
 
 @dataclass
@@ -49,9 +87,18 @@ class Farm:
         self.store.add([Plan(workflow_key(fragment, stages), fragment, stages)])
         return fragment.id
 
-    def loop(self, name: str = "w") -> Loop:
+    def loop(self, name: str = "w", recent: Sequence[float] = ()) -> Loop:
+        """A loop whose last attempts took that many seconds."""
         worker = this_process(name, "local", "run-1")
-        return Loop(self.store, self.bench(), worker, self.lease, self.log)
+        loop = Loop(self.store, self.bench(), worker, self.lease, self.log)
+        loop.recent.extend(recent)
+        return loop
+
+    def watch(self) -> Watched:
+        """Exchange the store for one that takes note."""
+        watched = Watched(self.store)
+        self.store = cast(Store, watched)
+        return watched
 
     def bench(self) -> Bench:
         """A bench whose lifetime begins now."""

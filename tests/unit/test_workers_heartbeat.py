@@ -1,7 +1,7 @@
 """The heartbeat: what stops an attempt, and what does not."""
 
 from threading import Event
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -31,9 +31,9 @@ class Pulse:
         return answer
 
 
-def beat(pulse: Pulse, stop: Event) -> Heartbeat:
+def beat(pulse: Pulse, stop: Event, **fields: Any) -> Heartbeat:
     lease = LeaseConfig(seconds=1, heartbeat=0.01)
-    return Heartbeat(cast(Store, pulse), claim(), lease, Rung(scf="plain"), stop)
+    return Heartbeat(cast(Store, pulse), claim(), lease, Rung(scf="plain"), stop, **fields)
 
 
 @pytest.mark.parametrize("answer", [False, LeaseLostError()])
@@ -63,3 +63,32 @@ def test_broken_code_stops_the_attempt_and_is_told() -> None:
     with pytest.raises(KeyError), beat(Pulse(KeyError("lease")), stop):
         assert stop.wait(5)
     assert stop.is_set()
+
+
+def test_a_short_attempt_of_a_batch_costs_no_beat() -> None:
+    pulse, stop = Pulse(True), Event()
+    with beat(pulse, stop, quiet=60):
+        pass
+    assert pulse.rungs == []
+    assert not stop.is_set()
+
+
+def test_what_waits_beside_a_long_attempt_is_seen_to_until_it_is_done() -> None:
+    pulse, stop, done = Pulse(), Event(), Event()
+    away = [StoreError("away"), StoreError("away")]
+
+    def beside() -> None:
+        if away:
+            raise away.pop()
+        done.set()
+
+    with beat(pulse, stop, quiet=0.02, beside=beside):
+        assert done.wait(5)
+    assert not stop.is_set()
+
+
+def test_an_attempt_whose_lease_is_lost_leaves_the_rest_to_the_loop() -> None:
+    stop, called = Event(), Event()
+    with beat(Pulse(False), stop, beside=called.set):
+        assert stop.wait(5)
+    assert not called.is_set()

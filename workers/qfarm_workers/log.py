@@ -7,6 +7,8 @@ from pathlib import Path
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from qfarm_schemas.attempt import Attempt, Failure
+
 
 def path_in(folder: Path) -> Path:
     """The attempt log of a farm folder."""
@@ -28,3 +30,22 @@ def to_file(path: Path) -> Iterator[FilteringBoundLogger]:
             wrapper_class=structlog.make_filtering_bound_logger("info"),
             cache_logger_on_first_use=True,
         )
+
+
+def of_attempt(made: Attempt) -> dict[str, object]:
+    """What the log says of an attempt."""
+    outcome = made.outcome
+    return {
+        "key": made.key,
+        "fragment": made.fragment_id,
+        "stage": made.stage,
+        "number": made.number,
+        "rung": made.rung.model_dump(mode="json"),
+        "outcome": outcome.kind.value if isinstance(outcome, Failure) else "success",
+        "cause": outcome.cause if isinstance(outcome, Failure) else "",
+        "worker": made.worker.name,
+        "host": made.worker.host,
+        "wall_seconds": round(made.cost.wall_seconds, 3),
+        "cpu_seconds": round(made.cost.cpu_seconds, 3),
+        "peak_memory_mb": round(made.cost.peak_memory_mb),
+    }

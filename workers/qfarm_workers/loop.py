@@ -1,7 +1,9 @@
 """The pull loop of a worker: claim, attempt, commit, next; until nothing is left to do."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
@@ -11,21 +13,21 @@ from structlog.typing import FilteringBoundLogger
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from qfarm import config
-from qfarm.errors import ConfigError, LeaseLostError, ScratchFullError, StoreError
+from qfarm.errors import ConfigError, ScratchFullError, StoreError
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Refusal, Store
 from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_schemas.config import LeaseConfig, Partition
 from qfarm_schemas.failure import FailureKind
-from qfarm_workers import attempt, log
+from qfarm_workers import attempt, batch, log
 from qfarm_workers.bench import Bench, Engines, places_of
 from qfarm_workers.finished import Finished
+from qfarm_workers.hand import Hand
 from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
 from qfarm_workers.lifetime import lifetime
-from qfarm_workers.prepare import Prepared
 from qfarm_workers.process import EngineProcess
-from qfarm_workers.restart import Restarts, of_use
+from qfarm_workers.restart import Restarts
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
 
 OUTAGE_SECONDS: Final = 600.0
@@ -34,6 +36,9 @@ OUTAGE_SECONDS: Final = 600.0
 SHORTEST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
 """s: between two looks at an empty queue while others still run."""
+
+LOOK_SECONDS: Final = 0.5
+"""s: between two looks whether the launcher drains."""
 
 MOST_OUT_OF_ROOM: Final = 2
 """Stages in a row that find no space before the worker takes the disk to be full."""
@@ -44,6 +49,10 @@ _T = TypeVar("_T")
 @dataclass
 class Loop:
     """A pull loop in the calling thread.
+
+    Where attempts are short, it claims a batch of stages and commits their attempts together. A
+    batch ends early when it takes longer than thought, and when the loop has a reason to end:
+    then what has not begun is given back.
 
     Attributes
     ----------
@@ -57,10 +66,10 @@ class Loop:
         Length of leases.
     log : FilteringBoundLogger
         Gets one line for each attempt.
-    attempts : int
-        Attempts committed so far.
     outlived : bool
         Whether the loop ended because its lifetime did, and not for want of work.
+    recent : deque of float
+        Seconds that the last attempts took.
     """
 
     store: Store
@@ -68,27 +77,46 @@ class Loop:
     worker: Worker
     lease: LeaseConfig
     log: FilteringBoundLogger
-    attempts: int = 0
     outlived: bool = False
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=batch.REMEMBERED))
     _out_of_room: frozenset[str] = frozenset()
     _wait: float = SHORTEST_WAIT
+    _wary: bool = False
+    _draining: bool = False
+    _look_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._hand = Hand(self.store, self.bench.restarts, self.log)
 
     def run(self) -> int:
         """Work until drained, too old or until nothing is left; the number of attempts."""
-        while not self._drained():
-            self.outlived = self.outlived or not self.bench.lifetime.worth_a_claim(monotonic())
-            if self.outlived:
-                break
-            self._need_room()
-            claimed = patiently(lambda: self.store.claim(self.worker, self.lease.seconds))
-            if claimed is None:
-                if not patiently(lambda: self.store.busy(self.worker.partition)):
+        try:
+            while self._goes_on(look=True):
+                claims = self._claim()
+                if claims:
+                    self._wait = SHORTEST_WAIT
+                    self._work_off(claims)
+                elif patiently(lambda: self.store.busy(self.worker.partition)):
+                    self._rest()
+                else:
                     break
-                self._rest()
-                continue
-            self._wait = SHORTEST_WAIT
-            self._take(claimed)
-        return self.attempts
+        except BaseException:
+            with suppress(StoreError):  # else the leases end, and a reaper sees to it
+                self._hand.clear()
+            raise
+        return self._hand.committed
+
+    def _goes_on(self, look: bool = False) -> bool:
+        """Whether nothing asks the loop to end; an error where a full disk does.
+
+        With `look` the database is asked whether the launcher drains, however short ago it was.
+        """
+        if self._drained(look):
+            return False
+        self.outlived = self.outlived or not self.bench.lifetime.worth_a_claim(monotonic())
+        if not self.outlived:
+            self._need_room()
+        return not self.outlived
 
     def _need_room(self) -> None:
         """Stop before a full disk fails the whole queue, one fragment after the other."""
@@ -102,54 +130,74 @@ class Loop:
                 "`qfarm run` goes on.",
             )
 
-    def _drained(self) -> bool:
-        return patiently(lambda: self.store.draining(self.worker.job))
+    def _drained(self, look: bool) -> bool:
+        if look or monotonic() >= self._look_at:
+            self._draining = patiently(lambda: self.store.draining(self.worker.job))
+            self._look_at = monotonic() + LOOK_SECONDS
+        return self._draining
 
     def _rest(self) -> None:
         """Wait for what others do; longer and longer, because that may take hours."""
         sleep(self._wait)
         self._wait = min(2 * self._wait, LONGEST_WAIT)
 
-    def _take(self, claimed: Claim | Refusal) -> None:
-        if isinstance(claimed, Refusal):
-            self.log.warning("refused", fw_id=claimed.fw_id, reason=claimed.reason)
-            return
-        prepared = attempt.prepare(claimed, self.bench)
-        if isinstance(prepared, Finished):
-            self._commit(claimed, prepared)
-            return
-        finished = self._attempt(prepared)
+    def _claim(self) -> tuple[Claim | Refusal, ...]:
+        limit = 1 if self._wary else batch.size(self.recent)
+        if limit > 1:
+            return patiently(lambda: self.store.claim_many(self.worker, self.lease.seconds, limit))
+        claimed = patiently(lambda: self.store.claim(self.worker, self.lease.seconds))
+        return () if claimed is None else (claimed,)
+
+    def _work_off(self, found: Sequence[Claim | Refusal]) -> None:
+        """Attempt what was claimed, as far as there is time."""
+        until = monotonic() + batch.patience(self.lease.heartbeat)
+        claims = self._sort(found)
+        self._hand.waiting.extend(claims)
+        while self._hand.waiting:
+            self._attempt(self._hand.waiting.popleft(), until if len(claims) > 1 else None)
+            if self._hand.waiting and not self._another(until):
+                break
+        patiently(self._hand.clear)
+
+    def _sort(self, found: Sequence[Claim | Refusal]) -> list[Claim]:
+        """The claims to be attempted in one batch; others are given back."""
+        for item in found:
+            if isinstance(item, Refusal):
+                self.log.warning("refused", fw_id=item.fw_id, reason=item.reason)
+        claims = [item for item in found if isinstance(item, Claim)]
+        self._wary = any(map(batch.lost_its_worker, claims))
+        together = batch.company(claims)
+        self._hand.put_back(claims[together:])
+        return claims[:together]
+
+    def _another(self, until: float) -> bool:
+        """Whether to begin the next attempt of the batch; what must be committed before, is."""
+        if self._hand.due():
+            patiently(self._hand.commit)
+        return monotonic() < until and self._goes_on()
+
+    def _attempt(self, claim: Claim, until: float | None) -> None:
+        """Make one attempt; `until` is when it must mind the rest of its batch."""
+        began = monotonic()
+        finished = self._finished(claim, 0.0 if until is None else max(0.0, until - began))
+        self.recent.append(monotonic() - began)
         if finished is None:
-            self.log.warning("dropped", key=claimed.key, number=claimed.number)
-        else:
-            self._commit(claimed, finished)
-
-    def _attempt(self, prepared: Prepared) -> Finished | None:
-        stop = Event()
-        with Heartbeat(self.store, prepared.claim, self.lease, prepared.rung, stop):
-            return attempt.run(prepared, self.bench, stop)
-
-    def _commit(self, claim: Claim, finished: Finished) -> None:
-        made = finished.attempt
-        try:
-            patiently(lambda: self.store.commit(claim, made, finished.decision, finished.record))
-        except LeaseLostError:
-            self.log.warning("dropped", key=claim.key, number=claim.number)
+            self._hand.drop(claim)
             return
-        self.attempts += 1
         # What is left is the margin for stopping: the same stage would fail once more in it.
-        self.outlived = _kind(made) is FailureKind.WALLTIME
-        self._forget_restart(finished)
-        self._out_of_room = _out_of_room(self._out_of_room, made)
-        self.log.info("attempt", **_line(made), then=type(finished.decision).__name__.lower())
-        if finished.trouble:
-            self.log.warning("trouble", key=claim.key, number=claim.number, why=finished.trouble)
+        self.outlived = _kind(finished.attempt) is FailureKind.WALLTIME
+        self._out_of_room = _out_of_room(self._out_of_room, finished.attempt)
+        self._hand.keep(claim, finished)
 
-    def _forget_restart(self, finished: Finished) -> None:
-        """Remove restart files of no more use; a claim that was lost never comes here."""
-        made, restarts = finished.attempt, self.bench.restarts
-        if restarts is not None and not of_use(finished.decision, made.outcome):
-            restarts.forget(made.key)
+    def _finished(self, claim: Claim, quiet: float) -> Finished | None:
+        prepared = attempt.prepare(claim, self.bench)
+        if isinstance(prepared, Finished):
+            return prepared
+        stop, beside = Event(), self._hand.clear
+        with Heartbeat(
+            self.store, claim, self.lease, prepared.rung, stop, quiet=quiet, beside=beside
+        ):
+            return attempt.run(prepared, self.bench, stop)
 
 
 @dataclass(frozen=True)
@@ -246,21 +294,3 @@ def _out_of_room(before: frozenset[str], made: Attempt) -> frozenset[str]:
 
 def _kind(made: Attempt) -> FailureKind | None:
     return made.outcome.kind if isinstance(made.outcome, Failure) else None
-
-
-def _line(made: Attempt) -> dict[str, object]:
-    outcome = made.outcome
-    return {
-        "key": made.key,
-        "fragment": made.fragment_id,
-        "stage": made.stage,
-        "number": made.number,
-        "rung": made.rung.model_dump(mode="json"),
-        "outcome": outcome.kind.value if isinstance(outcome, Failure) else "success",
-        "cause": outcome.cause if isinstance(outcome, Failure) else "",
-        "worker": made.worker.name,
-        "host": made.worker.host,
-        "wall_seconds": round(made.cost.wall_seconds, 3),
-        "cpu_seconds": round(made.cost.cpu_seconds, 3),
-        "peak_memory_mb": round(made.cost.peak_memory_mb),
-    }
