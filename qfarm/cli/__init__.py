@@ -43,8 +43,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "export": Command("qfarm.cli.export:command", "Write the records to an HDF5 file."),
         "backup": Command("qfarm.cli.backup:command", "Write the whole farm to one file."),
         "restore": Command("qfarm.cli.restore:command", "Read a backup into an empty database."),
+        "merge": Command("qfarm.cli.merge:command", "Bring another farm's backup into this one."),
         "migrate": Command("qfarm.cli.migrate:command", "Bring the database to this version."),
         "protocol": Command("qfarm.cli.protocol:command", "List protocols, or show one."),
+        "fsck": Command("qfarm.cli.fsck:command", "Check that the farm is whole; repair it."),
         "roles": Command("qfarm.cli.roles:command", "Roles and users of the farm's database."),
         "doctor": Command("qfarm.cli.doctor:command", "Find and try all that the farm needs."),
     }

@@ -104,7 +104,7 @@ def _plan(backup: Backup) -> _Plan:
     """Read what the backup asks of MongoDB, and refuse what no backup of qfarm does."""
     parts = [saved for saved in backup.manifest.collections if saved.name != SCHEMA]
     read = {saved.name: metadata(backup.metadata(saved), saved.name) for saved in parts}
-    return _Plan(parts, read, _version_document(backup))
+    return _Plan(parts, read, saved_version(backup))
 
 
 def _enter_renaming(connection: Connection, lock: Upkeep, backup: Backup) -> None:
@@ -275,7 +275,7 @@ def _make_farm(connection: Connection, lock: Upkeep, plan: _Plan) -> None:
     connection.transact(replace)
 
 
-def _version_document(backup: Backup) -> Document:
+def saved_version(backup: Backup) -> Document:
     """The document that says the version, as it was."""
     saved = (item for item in backup.manifest.collections if item.name == SCHEMA)
     every = itertools.chain.from_iterable(map(backup.documents, saved))
