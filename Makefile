@@ -37,7 +37,7 @@ demo: $(VENV)/.run
 	BIN=$(abspath $(BIN)) DEMO=$(DEMO) sh examples/demo.sh
 
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=95
 
 check: $(VENV)/.test
