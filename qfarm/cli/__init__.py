@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
+from inspect import cleandoc
 from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
@@ -95,8 +96,13 @@ def _load(name: str) -> Any:
     if isinstance(found, typer.Typer):
         return get_command(found)
     single = typer.Typer(add_completion=False)
-    single.command(name, cls=OnceCommand)(found)
+    single.command(name, help=_unwrapped(found.__doc__ or ""), cls=OnceCommand)(found)
     return get_command(single)
+
+
+def _unwrapped(text: str) -> str:
+    """Paragraphs of one line each: a terminal is narrower than a docstring's lines."""
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(text).split("\n\n"))
 
 
 def _version(asked: bool) -> None:

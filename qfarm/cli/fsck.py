@@ -12,7 +12,7 @@ from qfarm import config
 from qfarm.cli.console import stderr, stdout
 from qfarm.cli.table import fitted, table
 from qfarm.cli.wording import SHORTEST_ID, counted
-from qfarm.store.fsck import INVARIANTS, Example, Options, Report, fsck
+from qfarm.store.fsck import BY_NAME, INVARIANTS, Example, Options, Report, fsck
 
 _REAPER: Final = 20.0
 """s: how often at least a reaper looks for lost runs."""
@@ -71,6 +71,9 @@ def verdict(report: Report, repair: bool) -> str:
         return f"{found} repaired; the farm is whole. Next: qfarm status"
     if repair:
         return f"{report.left} of {found} are left, and need you: see above what to do."
+    broken = [BY_NAME[name] for name, tally in report.tallies.items() if tally.found]
+    if not any(item.curable for item in broken):
+        return f"{found}, which --repair cannot mend: see above what to do."
     return f"{found}. Next: qfarm backup FILE, then qfarm fsck --repair"
 
 
@@ -111,7 +114,8 @@ def _violations(name: str, report: Report, repair: bool, console: Console) -> No
 
 
 def _next(example: Example) -> Iterator[str]:
-    if example.fragment_id:
+    unknown = f"fragment {example.fragment_id} is not in the store"
+    if example.fragment_id and example.said != unknown:
         yield f"qfarm show {example.fragment_id[:SHORTEST_ID]}"
 
 

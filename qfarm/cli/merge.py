@@ -19,7 +19,7 @@ from qfarm.store.merge import Kind, Merged, merge
 
 _COLUMNS: Final = (
     ("same", Kind.SAME),
-    ("different", Kind.DIFFERENT),
+    ("both", Kind.DIFFERENT),
     ("adopted", Kind.ADOPTED),
     ("only here", Kind.OURS),
     ("neither", Kind.OPEN),
@@ -40,9 +40,10 @@ def command(
     """Bring what another farm computed into this one, from its backup.
 
     Fragments that are not known here come with all their attempts and records; what waited or ran
-    there is computed here. Of those known here each stage that is done stays as it is; the table
-    says how far the two records are apart. A stage that is done there alone is adopted with its
-    attempts, unless it runs here at this moment, or began at another geometry than it does here.
+    there is computed here. Of those known here each stage that is done stays as it is; of those
+    that both farms computed ("both"), a table says how far the records are apart. A stage that is
+    done there alone is adopted with its attempts, unless it runs here at this moment, or began at
+    another geometry than it does here. Fragments and stages that are missing here are put back.
 
     Workers may go on meanwhile. A merge that was cut off goes on by the same command, and merging
     a file twice changes nothing. Needs the role admin, but for --dry-run. Exit code 1 when
@@ -72,7 +73,7 @@ def show(merged: Merged, console: Console) -> None:
     if merged.stages:
         console.print(table(*_known(merged), title="stages of fragments that were known here"))
     if merged.apart:
-        title = "records that differ: ours stay; farthest apart are"
+        title = "computed in both farms: ours stay; farthest apart are"
         console.print(table(*_apart(merged), title=title))
 
 
@@ -86,6 +87,11 @@ def lines(merged: Merged) -> Iterator[str]:
     yield f"{counted(merged.new, 'workflow')} {would}added{stages}, {merged.known:,} known here"
     adopted = merged.total(Kind.ADOPTED)
     yield f"{counted(adopted, 'stage')} of known workflows {would}adopted with their records"
+    if merged.lacked:
+        yield (
+            f"{counted(merged.lacked, 'known workflow')} whose fragment or stages were missing "
+            f"here: {would}put back; `qfarm retry` makes ready what was refused meanwhile"
+        )
     if merged.dry_run:
         yield "Nothing was written (--dry-run)."
 

@@ -10,7 +10,7 @@ from qfarm.cli.backup import show
 from qfarm.cli.console import stdout
 from qfarm.cli.following import following
 from qfarm.cli.wording import counted
-from qfarm.store import backup
+from qfarm.store import backup, version
 
 
 def command(
@@ -38,6 +38,12 @@ def command(
     show(manifest)
     done = f"{counted(manifest.documents, 'document')} restored into the database {name}"
     stdout().print(done, soft_wrap=True, markup=False)
+    if manifest.schema_version < version.CURRENT:
+        older = (
+            f"Its documents are of version {manifest.schema_version}, this qfarm's of "
+            f"{version.CURRENT}. Next: qfarm migrate"
+        )
+        stdout().print(older, soft_wrap=True, markup=False)
     if name != own:
         hint = f'To work with it, set `database = "{name}"` in [mongo] of qfarm.toml.'
         stdout().print(hint, soft_wrap=True, markup=False)

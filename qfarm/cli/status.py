@@ -100,6 +100,9 @@ def next_step(status: Status) -> str:
     failed = status.total(StageState.FAILED)
     if not status.total(*StageState):
         return "The farm is empty: qfarm submit FILE"
+    ended = sum(attempt.lease_ends < status.now for attempt in status.running)
+    if ended and ended == len(status.running):
+        return f"{counted(ended, 'attempt')} without a living worker: qfarm run takes them over"
     if status.running:
         return f"{counted(len(status.running), 'attempt')} under way; `qfarm status` again later."
     if status.total(StageState.READY):
@@ -122,7 +125,9 @@ def show(status: Status, console: Console) -> None:
         console.print(_failures(status.failures))
     if status.refused:
         noun = "entry" if status.refused == 1 else "entries"
-        console.print(f"{status.refused} queue {noun} not of qfarm's making: refused, never run.")
+        console.print(
+            f"{status.refused} queue {noun} refused so far, and not run: see `qfarm fsck`."
+        )
     console.print(f"Next: {next_step(status)}", markup=False)
 
 

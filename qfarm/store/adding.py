@@ -1,16 +1,19 @@
 """Adding: new workflows in large transactions, new limits for those that are there."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
 
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from qfarm.ahead import ahead
+from qfarm.errors import StoreError
 from qfarm.plan import Plan
 from qfarm.store import contents
-from qfarm.store.connection import Connection, Transaction
+from qfarm.store.connection import Connection, Transaction, is_duplicate
 from qfarm.store.limits import update
 from qfarm.store.planned import WorkflowDocuments, workflow_documents
 from qfarm.store.protocol import Added
@@ -26,6 +29,9 @@ _KEYS: Final = 10_000
 
 _ROUNDS: Final = 10
 
+_WRITERS: Final = 2
+"""Transactions under way at once; a third one gained nothing."""
+
 
 class _Batch(NamedTuple):
     """What goes into one transaction, and the plans that are there already."""
@@ -39,11 +45,30 @@ def add(connection: Connection, plans: Sequence[Plan], priority: int) -> Added:
     """See `Store.add`."""
     unique = {plan.key: plan for plan in plans}.values()
     new = updated = 0
-    # The next batch is made while mongod writes this one: each takes half of the time.
-    for batch in ahead(_prepared(connection, part, priority) for part in _parts(unique)):
-        new += _add_batch(connection, batch)
-        updated += update(connection, _other(connection, batch.known))
+    # The next batch is made while mongod writes these, and mongod has a thread for each connection.
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        for batch, written in _written(
+            writers,
+            partial(_add_batch, connection),
+            ahead(_prepared(connection, part, priority) for part in _parts(unique)),
+        ):
+            new += written
+            updated += update(connection, _other(connection, batch.known))
     return Added(new, len(plans) - new, updated)
+
+
+def _written(
+    writers: ThreadPoolExecutor, write: Callable[[_Batch], int], batches: Iterable[_Batch]
+) -> Iterator[tuple[_Batch, int]]:
+    """Batches with what writing them gave, in order; each writer has one."""
+    under_way: deque[tuple[_Batch, Future[int]]] = deque()
+    for batch in batches:
+        if len(under_way) == _WRITERS:
+            first, written = under_way.popleft()
+            yield first, written.result()
+        under_way.append((batch, writers.submit(write, batch)))
+    for first, written in under_way:
+        yield first, written.result()
 
 
 def known(connection: Connection, keys: Sequence[str]) -> frozenset[str]:
@@ -107,9 +132,15 @@ def _add_batch(connection: Connection, batch: _Batch) -> int:
     for _ in range(_ROUNDS):
         try:
             return connection.transact(lambda t: _write(connection, t, batch.fresh, batch.made))
-        except DuplicateKeyError:  # someone adds the same at this moment; now it is known
-            continue
-    raise RuntimeError(f"duplicate keys remain after {_ROUNDS} rounds of adding workflows")
+        except (DuplicateKeyError, BulkWriteError) as error:
+            if not is_duplicate(error):
+                raise
+            # someone adds the same at this moment; now it is known
+    raise StoreError(
+        "new stages cannot be written: FireWorks' counter in 'fw_id_assigner' gives numbers that "
+        "others have, or documents of the same keys are there without their workflows",
+        "Run `qfarm fsck --repair`, which sets that right; then submit again.",
+    )
 
 
 def _take_ids(connection: Connection, count: int) -> int:

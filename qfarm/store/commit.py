@@ -15,7 +15,8 @@ from qfarm.errors import LeaseLostError
 from qfarm.ladder import Decision, Done, GiveUp, Retry
 from qfarm.store import arrays, documents, histories, launches
 from qfarm.store.codec import encode
-from qfarm.store.connection import Connection, Document, Transaction
+from qfarm.store.connection import Connection, Document, Transaction, is_duplicate
+from qfarm.store.entry import workflow_of
 from qfarm.store.launches import LAUNCHES
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Ended
@@ -44,13 +45,13 @@ class _Held(NamedTuple):
     stages: Sequence[Document]
 
     @property
-    def following(self) -> Document | None:
-        """The stage that a record releases."""
-        position = self.head["spec"]["qfarm"]["position"] + 1
-        if self.record is None:
-            return None
-        waiting = (item for item in self.stages if _position(item) == position)
-        return next((item for item in waiting if item["state"] == "WAITING"), None)
+    def following(self) -> list[Document]:
+        """The stage that a record releases; several where other hands made copies of it."""
+        position = _position(self.head)
+        if self.record is None or position < 0:
+            return []
+        waiting = (item for item in self.stages if item["state"] == "WAITING")
+        return [item for item in waiting if _position(item) == position + 1]
 
 
 def commit(
@@ -91,7 +92,7 @@ def commit_many(connection: Connection, ended: Sequence[Ended]) -> tuple[bool, .
     try:
         return connection.transact(lambda t: _commit(connection, t, ended, records))
     except (DuplicateKeyError, BulkWriteError) as error:
-        if not _is_duplicate(error):
+        if not is_duplicate(error):
             raise
         return connection.transact(lambda t: _commit(connection, t, ended, records, wary=True))
 
@@ -157,11 +158,16 @@ def _commit(
 def _stages(
     connection: Connection, transaction: Transaction, workflows: Sequence[str]
 ) -> dict[str, list[Document]]:
-    """Fireworks of workflows, by workflow key, in the order of their stages."""
+    """Fireworks of workflows, by workflow key, in the order of their stages.
+
+    What other hands made that only looks like one is left out.
+    """
     query = {"spec.qfarm.workflow": {"$in": list(workflows)}}
     found: dict[str, list[Document]] = {}
     for item in connection["fireworks"].find(query, _STAGE, session=transaction.session):
-        found.setdefault(item["spec"]["qfarm"]["workflow"], []).append(item)
+        workflow = workflow_of(item.get("spec"))
+        if workflow is not None and isinstance(item.get("fw_id"), int) and "state" in item:
+            found.setdefault(workflow, []).append(item)
     return {key: sorted(items, key=_position) for key, items in found.items()}
 
 
@@ -233,14 +239,13 @@ def _consequence(held: _Held) -> _Consequence:
 
 
 def _releases(held: Iterable[_Held]) -> list[UpdateOne]:
-    pairs = ((item.following, item.head["now"]) for item in held)
     return [
         UpdateOne(
             {"_id": following["_id"]},
-            {"$set": {"state": "READY", "updated_on": documents.iso(now)}},
+            {"$set": {"state": "READY", "updated_on": documents.iso(item.head["now"])}},
         )
-        for following, now in pairs
-        if following is not None
+        for item in held
+        for following in item.following
     ]
 
 
@@ -293,10 +298,9 @@ def _refresh(
 
 def _workflow(held: _Held, state: str) -> UpdateOne:
     """Update of a workflow that has these stages, and in which no lpad command is at work."""
-    own, following = held.head["fw_id"], held.following
-    states = {item["fw_id"]: str(item["state"]) for item in held.stages} | {own: state}
-    if following is not None:
-        states[following["fw_id"]] = "READY"
+    states = {item["fw_id"]: str(item["state"]) for item in held.stages}
+    states |= {held.head["fw_id"]: state}
+    states |= {item["fw_id"]: "READY" for item in held.following}
     nodes = {"$all": list(states), "$size": len(states)}  # FireWorks writes them in any order
     query = {"nodes": nodes, "locked": {"$exists": False}}
     changes = {
@@ -336,13 +340,6 @@ def _give_back(
         change.move(moved(item.head, "READY", unset=["lease"], **count, **archived(item.head)))
     if held:
         change.refresh([item.head["fw_id"] for item in held], held[0].head["now"])
-
-
-def _is_duplicate(error: DuplicateKeyError | BulkWriteError) -> bool:
-    if isinstance(error, DuplicateKeyError):
-        return True
-    codes = {item["code"] for item in error.details["writeErrors"]}
-    return codes == {11_000}
 
 
 def _key(held: _Held) -> str:

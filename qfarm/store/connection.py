@@ -1,9 +1,8 @@
 """The connection to MongoDB: opened once, all-or-nothing transactions, outages waited out."""
 
-import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 from uuid import UUID
@@ -14,8 +13,10 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
+    BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
+    DuplicateKeyError,
     InvalidURI,
     OperationFailure,
     PyMongoError,
@@ -46,6 +47,11 @@ _LABELS: Final = (
     "RetryableWriteError",
 )
 _CURSOR_LOST: Final = 43
+_ENDED: Final = (290, 11_601)
+"""What an operation is told that was under way when its transaction got too old, or when
+`end_session` ended it for someone who took us for dead; MongoDB gives these no label."""
+
+_DUPLICATE: Final = 11_000
 _NOT_ALLOWED: Final = 13
 _NOT_SIGNED_IN: Final = "requires authentication"
 _NO_RIGHTS: Final = (_NOT_ALLOWED, 18)
@@ -88,7 +94,7 @@ class Connection:
         self.patience = patience
         self._client = client
         self._db: Database[Document] = client.get_database(database, write_concern=_MAJORITY)
-        self._own = threading.local()
+        self._free: list[ClientSession] = []  # of no transaction now, the last used at the end
 
     @classmethod
     def open(
@@ -115,6 +121,7 @@ class Connection:
             uri,
             appname="qfarm",
             tz_aware=True,
+            datetime_conversion="DATETIME_AUTO",  # other hands may write years beyond 9999
             serverSelectionTimeoutMS=_ANSWER_MS,
             connectTimeoutMS=_ANSWER_MS,
             socketTimeoutMS=socket_ms,
@@ -140,7 +147,7 @@ class Connection:
 
     @property
     def session_id(self) -> UUID:
-        """Id of the session that this thread's transactions run in."""
+        """Id of the session that the next transaction runs in, unless threads begin several."""
         identity: Binary = self._session.session_id["id"]
         return identity.as_uuid()
 
@@ -180,17 +187,33 @@ class Connection:
         self._client.close()
 
     def _once(self, work: Callable[[Transaction], _T], waited: float) -> _T:
-        session = self._session
-        with session.start_transaction(ReadConcern("snapshot"), _MAJORITY):
+        with (
+            self._borrowed() as session,
+            session.start_transaction(ReadConcern("snapshot"), _MAJORITY),
+        ):
             return work(Transaction(session, waited))
 
     @property
     def _session(self) -> ClientSession:
-        """One for each thread, so that others can tell whose transaction it is."""
-        session: ClientSession | None = getattr(self._own, "session", None)
-        if session is None:
-            session = self._own.session = self._client.start_session()
-        return session
+        """The one that is borrowed next."""
+        with self._borrowed() as session:
+            return session
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[ClientSession]:
+        """A session for one transaction.
+
+        It is always the same one unless several threads are within transactions at once, so that
+        others can tell whose transaction it is, and threads that end leave none behind.
+        """
+        try:
+            session = self._free.pop()
+        except IndexError:
+            session = self._client.start_session()
+        try:
+            yield session
+        finally:
+            self._free.append(session)
 
     def _persist(self, work: Callable[[float], _T]) -> _T:
         begun = time.monotonic()
@@ -228,9 +251,16 @@ def _passes(error: BaseException) -> bool:
     """Whether the same request may succeed in a moment."""
     if isinstance(error, WorkflowLockedError | ConnectionFailure):
         return True
-    if isinstance(error, OperationFailure) and error.code == _CURSOR_LOST:
+    if isinstance(error, OperationFailure) and error.code in (_CURSOR_LOST, *_ENDED):
         return True
     return isinstance(error, PyMongoError) and any(map(error.has_error_label, _LABELS))
+
+
+def is_duplicate(error: DuplicateKeyError | BulkWriteError) -> bool:
+    """Whether all that went wrong is that there is one already."""
+    if isinstance(error, DuplicateKeyError):
+        return True
+    return {item["code"] for item in error.details["writeErrors"]} == {_DUPLICATE}
 
 
 def _hosts(uri: str) -> str:

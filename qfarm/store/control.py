@@ -7,6 +7,7 @@ from pymongo import UpdateOne
 
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.documents import failure_data, in_states
+from qfarm.store.entry import workflow_of
 from qfarm.store.protocol import Selection, StageState
 from qfarm.store.selection import fragment_query, pages, stage_query, state_query
 from qfarm.store.transitions import Transition, archived, moved
@@ -32,7 +33,7 @@ def _change(
     connection: Connection,
     selection: Selection,
     states: Sequence[StageState],
-    apply: Callable[[Transition, Sequence[Document]], None],
+    apply: Callable[[Transition, Sequence[Document]], int],
 ) -> int:
     """Apply a change to the selected stages in these states; how many there were."""
     changed = 0
@@ -44,18 +45,23 @@ def _change(
         def work(transaction: Transaction, query: Document = query) -> int:
             change = Transition(connection, transaction)
             heads = change.heads(query)
-            if heads:
-                apply(change, heads)
-                change.refresh([head["fw_id"] for head in heads], heads[0]["now"])
-            return len(heads)
+            done = apply(change, heads) if heads else 0
+            if done:
+                change.refresh([head.get("fw_id") for head in heads], heads[0]["now"])
+            return done
 
         changed += connection.transact(work)
     return changed
 
 
-def _revive(change: Transition, heads: Sequence[Document]) -> None:
-    done = change.done_positions([head["spec"]["qfarm"]["workflow"] for head in heads])
-    change.move(*(_revived(head, done) for head in heads))
+def _revive(change: Transition, heads: Sequence[Document]) -> int:
+    """Make these ready or waiting; what only looks like a stage is left alone."""
+    named = [head for head in heads if workflow_of(head.get("spec")) is not None]
+    own = [head for head in named if isinstance(head["spec"]["qfarm"].get("position"), int)]
+    if own:
+        done = change.done_positions([head["spec"]["qfarm"]["workflow"] for head in own])
+        change.move(*(_revived(head, done) for head in own))
+    return len(own)
 
 
 def _revived(head: Document, done: Container[tuple[str, int]]) -> UpdateOne:
@@ -65,7 +71,7 @@ def _revived(head: Document, done: Container[tuple[str, int]]) -> UpdateOne:
     return moved(head, "READY" if ready else "WAITING", unset=["failure", "lease"], **fields)
 
 
-def _stop(change: Transition, heads: Sequence[Document]) -> None:
+def _stop(change: Transition, heads: Sequence[Document]) -> int:
     for head in heads:
         if "lease" in head:
             change.end_launch(head, "FIZZLED", failure_data(_cancelled(head)["reason"]))
@@ -75,6 +81,7 @@ def _stop(change: Transition, heads: Sequence[Document]) -> None:
             for head in heads
         )
     )
+    return len(heads)
 
 
 def _cancelled(head: Document) -> Document:

@@ -27,12 +27,12 @@ from qfarm.store.entry import Foreign
 from qfarm.store.launches import LaunchIds
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Refusal
-from qfarm.store.tasks import Task, Tasks
+from qfarm.store.tasks import Tasks
 from qfarm.store.transitions import Transition, archived, moved
 from qfarm_schemas.attempt import Attempt, Rung, Worker
 
 _ORDER: Final = [("spec._priority", DESCENDING), ("fw_id", ASCENDING)]
-_REFUSED: Final = "it was not run; see who writes to this database besides qfarm"
+_REFUSED: Final = "it was not run: see what `qfarm fsck` says, and who else writes to this database"
 
 _FURTHER: Final = 4
 """How many times its batch a worker looks ahead when others were faster."""
@@ -66,7 +66,7 @@ class Queue:
             if taken is None:
                 self._ids.give_back(launch)
                 return None
-            found = self._settle([taken], worker)
+            found = self.settle([taken], worker)
             if found:
                 return found[0]
 
@@ -76,7 +76,7 @@ class Queue:
         """See `Store.claim_many`."""
         while numbers := self._candidates(worker, limit):
             taken = self._take_many(worker, lease_seconds, numbers)
-            found = self._settle(taken, worker)
+            found = self.settle(taken, worker)
             if found:
                 return tuple(found)
         return ()
@@ -95,15 +95,28 @@ class Queue:
             return False
         return self._connection.retry(lambda: self._ping(lease)) or self._show(claim, changes)
 
-    def examine(self, fireworks: Sequence[Document]) -> list[Task | Foreign]:
-        """What fireworks ask for, each if it is qfarm's own and all it refers to is whole."""
-        return self._tasks.read(fireworks)
-
     def refuse(self, query: Document, token: str, foreign: Foreign) -> Refusal | None:
         """Fail the firework of a query for good and note it under the token, once."""
         return self._connection.transact(
             lambda transaction: self._put_out(transaction, query, token, foreign)
         )
+
+    def settle(self, taken: Sequence[Document], worker: Worker) -> list[Claim | Refusal]:
+        """Hand out what was taken; refuse what is foreign, put back to done what has its record."""
+        found: list[Claim | Refusal] = []
+        for document, task in zip(taken, self._tasks.read(taken), strict=True):
+            lease = read_lease(document.get("lease"))
+            if isinstance(lease, Foreign):  # pragma: no cover - it was written a moment ago
+                raise RuntimeError(lease.reason)
+            if isinstance(task, Foreign):
+                refusal = self.refuse(_held(document, lease), lease.token, task)
+                found += [] if refusal is None else [refusal]
+            elif (accepted := histories.accepted(task.attempts)) is not None:
+                again = partial(self._complete_again, document, lease, accepted)
+                self._connection.transact(again)
+            else:
+                found.append(task.claim(lease, worker))
+        return found
 
     def _take(self, worker: Worker, lease_seconds: float, launch: int) -> Document | None:
         """Make the first ready stage RUNNING; as it is then."""
@@ -181,23 +194,6 @@ class Queue:
             "archived_launches": before,
         }
         return [{"$unset": "lease"}, {"$set": changes}, {"$unset": ["failure", "hold"]}]
-
-    def _settle(self, taken: Sequence[Document], worker: Worker) -> list[Claim | Refusal]:
-        """Hand out what was taken; refuse what is foreign, put back what has its record."""
-        found: list[Claim | Refusal] = []
-        for document, task in zip(taken, self._tasks.read(taken), strict=True):
-            lease = read_lease(document.get("lease"))
-            if isinstance(lease, Foreign):  # pragma: no cover - it was written a moment ago
-                raise RuntimeError(lease.reason)
-            if isinstance(task, Foreign):
-                refusal = self.refuse(_held(document, lease), lease.token, task)
-                found += [] if refusal is None else [refusal]
-            elif (accepted := histories.accepted(task.attempts)) is not None:
-                again = partial(self._complete_again, document, lease, accepted)
-                self._connection.transact(again)
-            else:
-                found.append(task.claim(lease, worker))
-        return found
 
     def _show(self, claim: Claim, changes: Document) -> bool:
         """Tell FireWorks' collections that it runs; False if it does not.
@@ -313,7 +309,7 @@ def _held(document: Document, lease: Lease) -> Document:
 
 def _of_each(identities: Sequence[object], launches: Sequence[int]) -> Document:
     """Expression: the launch id of the firework that it is evaluated for."""
-    position = {"$indexOfArray": [identities, "$_id"]}
+    position = {"$indexOfArray": [{"$literal": identities}, "$_id"]}
     return {"$arrayElemAt": [launches, position]}
 
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from bson.binary import Binary
 from pymongo.errors import ExecutionTimeout
 
-from qfarm.store.codec import decode, encode
+from qfarm.store.codec import encode
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.entry import Foreign
 from qfarm.store.lease import Lease, read_lease
@@ -59,7 +59,7 @@ class _Held(NamedTuple):
     def unmoved(self) -> Document:
         """Query of the stage, as long as it is as it was read."""
         lease = self.document.get("lease")
-        return {"_id": self.document["_id"], "state": "RUNNING", "lease": lease}
+        return {"_id": self.document["_id"], "state": "RUNNING", "lease": {"$eq": lease}}
 
     @property
     def ended(self) -> bool:
@@ -101,13 +101,8 @@ class Reclaim:
     def _take(self, page: Sequence[_Leased], worker: Worker) -> Iterator[Claim]:
         for session in {lease.session for _, lease in page if lease.session is not None}:
             self._connection.end_session(session)
-        documents = self._seize(page, worker)
-        for document, task in zip(documents, self._queue.examine(documents), strict=True):
-            lease = decode(Lease, document["lease"])
-            if isinstance(task, Foreign):
-                self._queue.refuse({"_id": document["_id"]}, lease.token, task)
-            else:
-                yield task.claim(lease, worker)
+        found = self._queue.settle(self._seize(page, worker), worker)
+        yield from (item for item in found if isinstance(item, Claim))
 
     def _running(self) -> list[_Held]:
         """All stages that run: one query, by the index of states; the queue does not matter."""

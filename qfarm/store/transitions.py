@@ -8,7 +8,7 @@ from pymongo import UpdateOne
 
 from qfarm.store import documents, launches
 from qfarm.store.connection import Connection, Document, Transaction, WorkflowLockedError
-from qfarm.store.entry import Foreign
+from qfarm.store.entry import Foreign, workflow_of
 from qfarm.store.lease import read_lease
 
 LOCK_PATIENCE: Final = 10.0
@@ -50,8 +50,9 @@ class Transition:
     def done_positions(self, workflows: Sequence[str]) -> set[tuple[str, int]]:
         """Workflow key and position of the stages of these workflows that are done."""
         query = {"spec.qfarm.workflow": {"$in": list(workflows)}, "state": "COMPLETED"}
-        entries = (head["spec"]["qfarm"] for head in self.heads(query))
-        return {(entry["workflow"], entry["position"]) for entry in entries}
+        own = (head for head in self.heads(query) if workflow_of(head.get("spec")) is not None)
+        entries = (head["spec"]["qfarm"] for head in own)
+        return {(entry["workflow"], entry.get("position")) for entry in entries}
 
     def move(self, *updates: UpdateOne) -> None:
         """Carry out what `moved` gave."""
@@ -89,7 +90,7 @@ class Transition:
         }
         self._connection[launches.LAUNCHES].update_many(query, changes, session=self.session)
 
-    def refresh(self, fw_ids: Sequence[int], now: datetime) -> None:
+    def refresh(self, fw_ids: Sequence[object], now: datetime) -> None:
         """Write the states of the workflows of these fireworks by FireWorks' rule.
 
         Raises
@@ -126,13 +127,14 @@ def moved(head: Document, state: str, unset: Sequence[str] = (), **fields: Any) 
 def archived(head: Document) -> Document:
     """Fields that put all launches of a firework aside, so that FireWorks finds it unstarted."""
     lists = (head.get(name) for name in ("archived_launches", "launches"))
-    every = {item for found in lists if isinstance(found, list) for item in found}
-    return {"launches": [], "archived_launches": sorted(i for i in every if isinstance(i, int))}
+    every = (item for found in lists if isinstance(found, list) for item in found)
+    return {"launches": [], "archived_launches": sorted({i for i in every if isinstance(i, int)})}
 
 
 def _nodes(workflow: Document) -> list[int]:
     nodes = workflow["nodes"]
-    return nodes if isinstance(nodes, list) else [nodes]
+    every = nodes if isinstance(nodes, list) else [nodes]
+    return [node for node in every if isinstance(node, int)]
 
 
 def _refreshed(workflow: Document, states: dict[int, str], now: datetime) -> UpdateOne:

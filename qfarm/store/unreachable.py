@@ -43,8 +43,9 @@ _CAUSES: Final[tuple[tuple[str, str, str], ...]] = (
 _HUNG_UP: Final = re.compile(r"connection closed|Connection reset")
 
 _IN_CLEAR: Final = (
-    "hangs up at once: most likely it asks for TLS, and `mongo.uri` does not",
-    "Add tls=true&tlsCAFile=/PATH/ca.pem to `mongo.uri`, with the ca.pem of its administrator",
+    "hangs up at once: it was just stopped, or it asks for TLS, and `mongo.uri` does not",
+    "Try again in a moment; if it stays so, add tls=true&tlsCAFile=/PATH/ca.pem to `mongo.uri`, "
+    "with the ca.pem of its administrator",
 )
 
 

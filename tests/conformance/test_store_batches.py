@@ -175,3 +175,10 @@ def test_what_was_not_begun_can_be_given_back(store: Store, launchpad: LaunchPad
     assert states(store)["preopt", "running"] == 1
     again = next(claim for claim in take_many(store, 9) if claim.key == back.key)
     assert (again.number, again.history) == (1, ())
+
+
+def test_an_id_that_looks_like_an_expression_stops_nobody(store: Store, raw: Raw) -> None:
+    store.add(plans(2))
+    raw["fireworks"].insert_one({"_id": "$", "fw_id": 100, "state": "READY", "spec": {}})
+    found = store.claim_many(worker(), LEASE, 4)
+    assert [type(item) for item in found] == [Claim, Claim, Refusal]

@@ -59,6 +59,20 @@ def test_a_violation_is_named_repaired_and_gone(
     assert desk.run("fsck").code == 0
 
 
+def test_what_repair_cannot_mend_names_another_way(
+    desk: Desk, client: MongoClient[Document], database: str
+) -> None:
+    desk.store.add(plans(1))
+    client[database]["fragments"].delete_many({})
+    said = desk.run("fsck")
+    assert said.code == 1
+    assert said.out.splitlines()[-1] == (
+        "2 violations, which --repair cannot mend: see above what to do."
+    )
+    assert "qfarm merge FILE" in said.out
+    assert "qfarm show" not in said.out
+
+
 def test_json(desk: Desk, client: MongoClient[Document], database: str) -> None:
     desk.store.add(plans(1))
     client[database]["fragments"].delete_many({})

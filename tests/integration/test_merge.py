@@ -77,6 +77,21 @@ def test_what_ran_there_is_ready_here(farms: Farms) -> None:
     assert len(work_off(farms.here)) == 3
 
 
+def test_missing_fragments_and_stages_come_back(farms: Farms) -> None:
+    """Workers refuse a stage without them, submit takes its workflow for known."""
+    for store in (farms.here, farms.there):
+        store.add(plans(2))
+    lost, kept = (plan.fragment.id for plan in plans(2))
+    for name, query in (("fragments", {"_id": lost}), ("stages", {})):
+        assert farms.raw[name].delete_many(query).deleted_count
+    assert farms.merge(check=False, dry_run=True).lacked == 2
+    assert farms.raw["fragments"].distinct("_id") == [kept]
+    assert farms.merge().lacked == 2
+    assert farms.merge().lacked == 0
+    assert len(work_off(farms.here)) == 4
+    farms.check()
+
+
 @pytest.mark.parametrize("here", ["ready", "tried", "failed", "cancelled"])
 def test_record_of_what_is_not_done_here_is_adopted(farms: Farms, here: str) -> None:
     """With its attempts, whose numbers follow ours; then the next stage is ready here."""

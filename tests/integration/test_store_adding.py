@@ -6,6 +6,7 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from qfarm.errors import StoreError
 from qfarm.store import adding
 from qfarm.store.protocol import Added, Selection, Store
 from support.lpad import raw
@@ -48,6 +49,7 @@ def test_large_fragments_make_small_batches(
     store: Store, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(adding, "_ATOMS", 5)  # a water has three
+    monkeypatch.setattr(adding, "_WRITERS", 1)  # two may meet in the stages, and begin again
     sizes: list[int] = []
     real = Collection.insert_many
 
@@ -103,3 +105,12 @@ def test_known_ones_whose_stages_differ_are_found(store: Store) -> None:
     assert store.add(changed) == Added(0, 6, updated=3)
     assert store.add(changed) == Added(0, 6)
     assert states(store)["preopt", "failed"] == 1
+
+
+def test_a_counter_that_was_set_back_is_explained(store: Store, raw: Raw) -> None:
+    store.add(plans(2))
+    raw["fw_id_assigner"].update_one({}, {"$set": {"next_fw_id": 1}})
+    with pytest.raises(StoreError, match="fw_id_assigner") as caught:
+        store.add(plans(2, first=10))
+    assert "qfarm fsck --repair" in caught.value.remedy
+    assert raw["workflows"].count_documents({}) == 2

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bson.datetime_ms import DatetimeMS
 from fireworks import Firework, LaunchPad, PyTask, ScriptTask, Workflow
 from pymongo.database import Database
 
@@ -18,6 +19,7 @@ from support.work import (
     SINGLE_POINT,
     fail,
     finish,
+    give_up,
     plan_of,
     plans,
     states,
@@ -252,6 +254,7 @@ LEASES: dict[str, Any] = {
     "a worker that is none": {"worker": {"name": "w"}},
     "launch": {"launch": None},
     "an unknown field": {"command": "true"},
+    "an operator": {"token": "x", "$bogus": 1},
 }
 
 
@@ -331,6 +334,8 @@ def test_every_state_counts_as_something(state: object, means: str, store: Store
         {"$set": {"launches": 3, "archived_launches": ["x"], "_tasks": 1, "spec": []}},
         {"$set": {"spec.qfarm.stage": "x", "spec.qfarm.position": "y"}},
         {"$set": {"updated_on": 5, "failure": "none", "spec.qfarm.tags": 1}},
+        {"$set": {"launches": [{"a": 1}]}, "$unset": {"fw_id": ""}},
+        {"$set": {"spec.when": DatetimeMS(2**60)}},
     ],
 )
 def test_any_ready_document_is_survived(change: dict[str, Any], store: Store, raw: Raw) -> None:
@@ -346,7 +351,43 @@ def test_any_ready_document_is_survived(change: dict[str, Any], store: Store, ra
 
 
 def test_a_workflow_of_broken_links_is_survived(store: Store, raw: Raw) -> None:
-    store.add(plans(2, SINGLE_POINT))
+    store.add(plans(3, SINGLE_POINT))
     raw["workflows"].update_one({"nodes": 1}, {"$set": {"links": None}})
     raw["workflows"].update_one({"nodes": 2}, {"$unset": {"links": ""}})
+    raw["workflows"].update_one({"nodes": 3}, {"$push": {"nodes": {"a": 1}}})
+    assert len(work_off(store)) == 3
+
+
+def test_a_stage_listing_strange_launches_is_given_back(store: Store, raw: Raw) -> None:
+    store.add(plans(1))
+    odd = {"archived_launches": [{"a": 1}, "x"], "launches": 7}
+    raw["fireworks"].update_one({"fw_id": 1}, {"$set": odd})
+    store.release([take(store)])
     assert len(work_off(store)) == 2
+
+
+STRAY: dict[str, Callable[[str], dict[str, Any]]] = {
+    "entries in a list": lambda key: {"fw_id": 0, "spec": {"qfarm": [{"workflow": key}]}},
+    "keys in a list": lambda key: {"fw_id": 0, "spec": {"qfarm": {"workflow": [key]}}},
+    "nothing else": lambda key: {"spec": {"qfarm": {"workflow": key, "position": 1}}},
+    "a copy of the next stage": lambda key: {
+        "fw_id": 0,
+        "state": "WAITING",
+        "spec": {"qfarm": {"workflow": key, "position": 1}},
+    },
+}
+
+
+@pytest.mark.parametrize("how", STRAY)
+def test_what_only_looks_like_a_stage_holds_up_no_commit(how: str, store: Store, raw: Raw) -> None:
+    (plan,) = plans(1)
+    store.add([plan])
+    following = raw["fireworks"].find_one_and_delete({"fw_id": 2})
+    assert following is not None
+    raw["fireworks"].insert_many([STRAY[how](plan.key), following])  # before the true one
+    give_up(store, take(store))
+    assert store.retry(Selection(stage="preopt")) == 1
+    finish(store, take(store))
+    found = raw["fireworks"].find_one({"fw_id": 2})
+    assert found is not None
+    assert found["state"] == "READY"

@@ -3,19 +3,21 @@
 import os
 import signal
 import time
-from typing import Any
+from threading import Thread, Timer
+from typing import Any, cast
 
 import pytest
 from fireworks import LaunchPad
 from pymongo.database import Database
 
+from qfarm.store.connection import Transaction
 from qfarm.store.mongo import MongoStore
 from qfarm.store.protocol import Claim, Store
 from qfarm_schemas.failure import FailureKind
 from qfarm_workers.identity import gone
 from support.lpad import check_consistent, launchpad, raw
 from support.wait import until
-from support.work import LEASE, fail, finish, plans, states, take, work_off, worker
+from support.work import LEASE, SINGLE_POINT, fail, finish, plans, states, take, work_off, worker
 
 __all__ = ["launchpad", "raw"]
 
@@ -141,3 +143,59 @@ def test_an_outage_longer_than_the_lease_costs_no_attempt(store: Store, raw: Raw
         assert list(store.take_over(gone, worker("reaper"), 0.4)) == []
     finish(store, claim)
     assert states(store)["preopt", "done"] == 1
+
+
+def test_a_done_stage_whose_worker_died_again_goes_back_to_done(
+    store: Store, raw: Raw, launchpad: LaunchPad
+) -> None:
+    """`lpad rerun_fws` made it ready, and its worker was killed right after the claim."""
+    store.add(plans(1))
+    finish(store, take(store))
+    take(store)
+    raw["fireworks"].update_one({"fw_id": 1}, {"$set": {"state": "READY"}})
+    mongo = cast(MongoStore, store)
+    assert mongo._queue._take(worker(), LEASE, mongo._queue._ids.take(1)[0])
+    taken = list(store.take_over(lambda _: True, worker("reaper")))
+    assert [claim.stage.name for claim in taken] == ["single_point"]
+    assert states(store)["preopt", "done"] == 1
+    fail(store, taken[0], FailureKind.LOST_WORKER)
+    check_consistent(raw, launchpad)
+
+
+def test_who_was_taken_for_dead_in_a_transaction_learns_it(store: Store) -> None:
+    """mongod gives the operation that it ends under way no label that says: try again."""
+    store.add(plans(1))
+    claim = take(store)
+    connection = cast(MongoStore, store)._connection
+    ended = Timer(0.3, connection.end_session, [connection.session_id])
+    tries: list[object] = []
+
+    def slow(transaction: Transaction) -> bool:
+        if not tries:
+            ended.start()
+        tries.append(transaction)
+        where = {"$where": f"sleep({2000 if len(tries) == 1 else 0}) || true"}
+        found = connection["fireworks"].find_one(where, session=transaction.session)
+        return found is not None
+
+    assert connection.transact(slow)
+    ended.join()
+    assert len(tries) == 2
+    finish(store, claim)
+
+
+def test_threads_share_the_session_that_the_lease_names(store: Store, raw: Raw) -> None:
+    """A heartbeat's thread may commit too; it lasts as long as its attempt."""
+    store.add(plans(6, SINGLE_POINT))
+    before = _sessions(raw)
+    for _ in range(6):
+        claim = take(store)
+        thread = Thread(target=finish, args=(store, claim))
+        thread.start()
+        thread.join()
+    assert states(store) == {("single_point", "done"): 6}
+    assert _sessions(raw) - before <= 2
+
+
+def _sessions(raw: Raw) -> int:
+    return sum(1 for _ in raw.client.admin.aggregate([{"$listLocalSessions": {}}]))

@@ -41,7 +41,7 @@ def test_what_was_added() -> None:
     text = printed(merged(new=1200, known=3, added={"done": 2000, "to compute": 400}))
     assert "1,200 workflows added (2,400 stages: 2,000 done, 400 to compute), 3 known here" in text
     assert "dry-run" not in text
-    assert "differ" not in text
+    assert "both farms" not in text
 
 
 def test_dry_run_says_would() -> None:
@@ -61,9 +61,15 @@ def test_how_far_two_farms_agree() -> None:
     )
     assert "4 stages of known workflows adopted" in text
     table = [line.split() for line in text.splitlines()]
-    assert ["stage", "same", "different", "adopted"] in table
+    assert ["stage", "same", "both", "adopted"] in table
     assert ["preopt", "1", "3", "0"] in table
     assert ["preopt", "1.25e-03", "2.00e-02", "5.00e-01", "f7777777777"] in table
+
+
+def test_what_was_put_back() -> None:
+    text = printed(merged(known=9, lacked=2, dry_run=True))
+    assert "2 known workflows whose fragment or stages were missing here: would be put back" in text
+    assert "missing" not in printed(merged(known=9))
 
 
 def test_nothing_to_warn_of() -> None:

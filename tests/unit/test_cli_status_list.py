@@ -28,6 +28,7 @@ RUNNING = Running(
     claimed=NOW - timedelta(minutes=2),
     lease_ends=NOW + timedelta(seconds=40),
 )
+LOST = replace(RUNNING, lease_ends=NOW - timedelta(seconds=70))
 
 
 def status(counts: dict[StageState, int], **fields: Any) -> Status:
@@ -64,6 +65,8 @@ def test_failures_are_grouped_by_reason_without_its_numbers() -> None:
         ({}, (), "qfarm submit"),
         ({StageState.READY: 2, StageState.WAITING: 3}, (), "5 stages to compute: qfarm run"),
         ({StageState.RUNNING: 1, StageState.FAILED: 1}, (RUNNING,), "1 attempt under way"),
+        ({StageState.RUNNING: 1}, (LOST,), "without a living worker: qfarm run takes"),
+        ({StageState.RUNNING: 2}, (LOST, RUNNING), "2 attempts under way"),
         ({StageState.FAILED: 1, StageState.WAITING: 1}, (), "qfarm retry"),
         ({StageState.DONE: 4, StageState.CANCELLED: 1}, (), "qfarm export"),
     ],
@@ -84,7 +87,7 @@ def test_status_table_running_and_failures() -> None:
     assert "Workflows in FireWorks: READY 2" in shown
     assert "faaaaaaaaaa sp 2 damped node1 4711 2 min 00 s 40.0 s left" in shown
     assert "1 too [hot] cure f1" in shown
-    assert "1 queue entry not of qfarm's making: refused, never run." in shown
+    assert "1 queue entry refused so far, and not run: see `qfarm fsck`." in shown
 
 
 def test_a_lease_that_ended() -> None:

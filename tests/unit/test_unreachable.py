@@ -10,7 +10,7 @@ SAID = {
     "nobody": ("h:1: [Errno 111] Connection refused", True, "does not answer"),
     "no such name": ("h:1: [Errno -2] Name or service not known", True, "does not answer"),
     "hung up on TLS": ("connection closed", True, "lets in only those who show a certificate"),
-    "hung up in clear": ("connection closed", False, "most likely it asks for TLS"),
+    "hung up in clear": ("connection closed", False, "just stopped, or it asks for TLS"),
     "another authority": (VERIFY + "self-signed certificate in chain", True, "no authority"),
     "unknown authority": (VERIFY + "unable to get local issuer certificate", True, "no authority"),
     "expired": (VERIFY + "certificate has expired (_ssl.c:1016)", True, "has expired"),

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -36,6 +36,9 @@ OUTAGE_SECONDS: Final = 600.0
 SHORTEST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
 """s: between two looks at an empty queue while others still run."""
+
+START_SECONDS: Final = 60.0
+"""How long a worker that starts bears it."""
 
 LOOK_SECONDS: Final = 0.5
 """s: between two looks whether the launcher drains."""
@@ -240,11 +243,14 @@ def work(start: str, partition: str, launcher: str, name: str, look_up: Engines)
     farm = config.load(Path(start))
     chosen = partition_of(farm.config.partitions, partition)
     folder = farm.scratch
+    uri, database = config.mongo_uri(farm), farm.config.mongo.database
     with (
-        open_store(config.mongo_uri(farm), farm.config.mongo.database) as store,
+        ExitStack() as stack,
         EngineProcess(folder, chosen.threads) as process,
         log.to_file(log.path_in(farm.folder)) as lines,
     ):
+        # Its launcher has opened it before: if it does not answer now, it is away for a moment.
+        store = patiently(lambda: stack.enter_context(open_store(uri, database)), START_SECONDS)
         process.start()
         bench = Bench(
             process,
@@ -275,12 +281,12 @@ def partition_of(partitions: tuple[Partition, ...], name: str) -> Partition:
     raise ConfigError(f"there is no partition {name!r}", f"Partitions in qfarm.toml: {names}.")
 
 
-def patiently(call: Callable[[], _T]) -> _T:
-    """Call the store, again and again through an outage of up to `OUTAGE_SECONDS`."""
+def patiently(call: Callable[[], _T], seconds: float = OUTAGE_SECONDS) -> _T:
+    """Call the store, again and again through an outage of up to `seconds`."""
     tries = Retrying(
         retry=retry_if_exception_type(StoreError),
         wait=wait_fixed(1.0),
-        stop=stop_after_delay(OUTAGE_SECONDS),
+        stop=stop_after_delay(seconds),
         reraise=True,
     )
     return tries(call)

@@ -71,8 +71,10 @@ def look(farm: Farm, partitions: tuple[Partition, ...], only: str | None) -> Ite
     """Everything, or one engine."""
     queued, needs = places.queue(farm, partitions)
     if only is None:
-        yield from places.mongo(farm)
-        yield queued
+        answers = tuple(places.mongo(farm))
+        yield from answers
+        unanswered = any(finding.verdict is Verdict.FAULT for finding in answers)
+        yield places.unasked() if unanswered else queued
         yield places.launchpad(farm)
         yield places.scratch(farm.scratch)
         yield places.commands(partitions)

@@ -51,18 +51,23 @@ def mongo(farm: Farm) -> Iterator[Finding]:
 
 
 def queue(farm: Farm, partitions: Sequence[Partition]) -> tuple[Finding, tuple[Need, ...]]:
-    """What is queued for the partitions; nothing when MongoDB does not tell, which is no fault."""
+    """What is queued for the partitions."""
     try:
         with open_store(config.mongo_uri(farm), farm.config.mongo.database) as store:
             needs = store.needs()
-    except UserError:
-        return Finding(_QUEUE, "not to be asked without MongoDB", Verdict.UNKNOWN), ()
+    except UserError as error:
+        return Finding(_QUEUE, "cannot be read", Verdict.FAULT, error.what, error.remedy), ()
     names = (None, *(partition.name for partition in partitions))
     mine = tuple(need for need in needs if need.partition in names)
     total = sum(need.stages for need in mine)
     levels = len({need.level.id for need in mine})
     found = f"{counted(total, 'stage')} at {counted(levels, 'level')} of theory"
     return Finding(_QUEUE, found if mine else "none"), mine
+
+
+def unasked() -> Finding:
+    """The queue where MongoDB does not answer, which is no fault of the queue."""
+    return Finding(_QUEUE, "not to be asked without MongoDB", Verdict.UNKNOWN)
 
 
 def launchpad(farm: Farm) -> Finding:

@@ -9,6 +9,6 @@ transaction, ``sweeps`` looks for what belongs to nothing, ``deep`` opens every 
 
 from qfarm.store.fsck.examine import Options, fsck
 from qfarm.store.fsck.report import Example, Report, Tally
-from qfarm.store.fsck.table import INVARIANTS, Invariant
+from qfarm.store.fsck.table import BY_NAME, INVARIANTS, Invariant
 
-__all__ = ["INVARIANTS", "Example", "Invariant", "Options", "Report", "Tally", "fsck"]
+__all__ = ["BY_NAME", "INVARIANTS", "Example", "Invariant", "Options", "Report", "Tally", "fsck"]

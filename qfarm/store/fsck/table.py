@@ -33,9 +33,19 @@ class Invariant(NamedTuple):
     find: Check | None = None
     repair: Repair | None = None
 
+    @property
+    def curable(self) -> bool:
+        """Whether ``--repair`` can do anything."""
+        return not self.cure.startswith("cannot be repaired")
+
 
 _W, _S = "workflows", "stages"
 _BACKUP = "cannot be repaired: get it from a backup (`qfarm restore` into another database)"
+
+_MERGE = (
+    "cannot be repaired: `qfarm merge FILE` with a backup that has them puts them back; then "
+    "`qfarm retry`"
+)
 
 INVARIANTS: Final = (
     Invariant(
@@ -72,7 +82,7 @@ INVARIANTS: Final = (
     Invariant(
         "contents",
         "the fragment and the stages that the queue names are in the store",
-        _BACKUP,
+        _MERGE,
         _S,
         workflows.contents,
     ),

@@ -47,6 +47,7 @@ class _Done(NamedTuple):
     added: list[Theirs]
     cases: list[Case]
     left_over: list[str]
+    lacked: int
 
 
 def merge(
@@ -110,7 +111,7 @@ def _merge(
         origin = f"merge:{name}:{moment}"
         target = Target(connection, Source(index, sizes.get(ARRAYS, 0)), lock, origin)
         for done in _work(target, index, tally):
-            seen += tally.take(done.added, done.cases, done.left_over)
+            seen += tally.take(done.added, done.cases, done.left_over, done.lacked)
             report(Step("comparing" if lock is None else "merging", seen, index.workflows))
         return tally.merged(
             index.foreign,
@@ -151,11 +152,14 @@ def _settle(target: Target, batch: Sequence[Theirs]) -> _Done:
     fresh = [found for found in unknown if found.plan.key not in over]
     if target.lock is None:
         known = [found for found in batch if found.plan.key in there]
-        return _Done(fresh, adopting.survey(target, known), sorted(over))
+        lack = adding.lacking(target, known)
+        return _Done(fresh, adopting.survey(target, known), sorted(over), len(lack))
     added = adding.add(target, fresh)
     known = [found for found in batch if found.plan.key not in added | over]
     new = [found for found in fresh if found.plan.key in added]
-    return _Done(new, adopting.adopt(target, known), sorted(over))
+    lack = adding.lacking(target, known)
+    adding.put_back(target, lack)
+    return _Done(new, adopting.adopt(target, known), sorted(over), len(lack))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pymongo.errors import DuplicateKeyError
 
 from qfarm.store import contents
 from qfarm.store.connection import Transaction
+from qfarm.store.contents import FRAGMENTS, STAGES
 from qfarm.store.histories import ATTEMPTS, RECORDS
 from qfarm.store.merge import made
 from qfarm.store.merge.made import Histories, Made
@@ -48,6 +49,38 @@ def left_over(target: Target, fresh: Sequence[Theirs]) -> frozenset[str]:
         distinct = partial(target.connection[name].distinct, "key", query)
         found.update(key.partition(".")[0] for key in target.connection.retry(distinct))
     return frozenset(found)
+
+
+def lacking(target: Target, known: Sequence[Theirs]) -> list[Theirs]:
+    """Those whose fragment or stages the queue names here, but the store has not."""
+    missing: set[str] = set()
+    for name, wanted in (
+        (FRAGMENTS, {theirs.plan.fragment.id for theirs in known}),
+        (STAGES, {stage.id for theirs in known for stage in theirs.plan.stages}),
+    ):
+        query = {"_id": {"$in": list(wanted)}}
+        there = target.connection.retry(partial(target.connection[name].distinct, "_id", query))
+        missing |= wanted.difference(there)
+    return [
+        theirs
+        for theirs in known
+        if not missing.isdisjoint((theirs.plan.fragment.id, *(s.id for s in theirs.plan.stages)))
+    ]
+
+
+def put_back(target: Target, lack: Sequence[Theirs]) -> None:
+    """Write fragments and stages that are missing here; their hashes say that they are the ones."""
+    for _ in range(_ROUNDS if lack else 0):
+        try:
+            target.connection.transact(partial(_put_back, target=target, lack=lack))
+            return
+        except DuplicateKeyError:  # someone submits the same at this moment
+            continue
+
+
+def _put_back(transaction: Transaction, target: Target, lack: Sequence[Theirs]) -> None:
+    target.hold(transaction)
+    contents.write(target.connection, transaction, [theirs.plan for theirs in lack])
 
 
 def _makes(target: Target, every: Sequence[Theirs]) -> list[Made]:

@@ -69,6 +69,8 @@ class Merged(Model):
         Workflows of the file that are not whole.
     unsound : int
         Known workflows that are not whole here; nothing was changed in them.
+    lacked : int
+        Known workflows whose fragment or stages were missing here, and are there again.
     foreign : int
         Queue entries of the file that are none of qfarm.
     reasons : tuple of str
@@ -91,6 +93,7 @@ class Merged(Model):
     known: int
     left_out: int
     unsound: int
+    lacked: int = 0
     foreign: int
     reasons: tuple[str, ...]
     added: Mapping[str, int]
@@ -119,19 +122,26 @@ class Tally:
         if len(self._reasons) < SHOWN:
             self._reasons.append(f"{key[:9]}: {reason}")
 
-    def take(self, added: Sequence[Theirs], cases: Sequence[Case], left_over: Sequence[str]) -> int:
+    def take(
+        self,
+        added: Sequence[Theirs],
+        cases: Sequence[Case],
+        left_over: Sequence[str],
+        lacked: int = 0,
+    ) -> int:
         """Count workflows that were added, that were known, and whose results lie here alone."""
         for theirs in added:
             self._add(theirs)
         for case in cases:
             self._judge(case)
+        self._counts["lacked"] += lacked
         for key in left_over:
             self.unfit(key, _LEFT_OVER)
         return len(added) + len(cases) + len(left_over)
 
     def merged(self, foreign: int, **fields: Any) -> Merged:
         """The sum, with what else there is to say of the file."""
-        names = ("new", "known", "left_out", "unsound", "were_running")
+        names = ("new", "known", "left_out", "unsound", "lacked", "were_running")
         counts = {name: self._counts[name] for name in names}
         return Merged(
             **counts,
