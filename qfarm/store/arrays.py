@@ -26,6 +26,7 @@ from pymongo.errors import BulkWriteError
 from qfarm.store.codec import UnreadableError, is_array
 from qfarm.store.connection import Connection, Document, Documents
 from qfarm_schemas.arrays import pack, packed_size, unpack
+from qfarm_schemas.record import Record
 
 ARRAYS: Final = "arrays"
 USED: Final = "arrays"
@@ -93,6 +94,15 @@ class Reference(NamedTuple):
     def ids(self) -> list[str]:
         """Ids of its chunks, in order."""
         return [f"{self.sha256}:{number}" for number in range(self.chunks)]
+
+
+def may_be_large(record: Record) -> bool:
+    """Whether a record may hold an array that goes outside; False for nearly all.
+
+    All arrays but matrices have at most three numbers an atom.
+    """
+    result = record.result
+    return result.matrices is not None or 24 * len(result.numbers) > LARGEST_INSIDE
 
 
 def outside(document: Document) -> tuple[Document, tuple[Blob, ...]]:

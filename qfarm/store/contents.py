@@ -13,18 +13,25 @@ from qfarm_schemas.fragment import Fragment
 FRAGMENTS: Final = "fragments"
 STAGES: Final = "stages"
 
-Known = Mapping[str, Document]
-"""Documents of fragments by id."""
+Known = Mapping[str, Fragment | Foreign]
+"""Fragments by id."""
+
+_KEPT: Final = 256
+"""Fragments that a reader keeps: whoever did one stage of a fragment often gets the next."""
 
 _Content = TypeVar("_Content", Fragment, Stage)
 
 
 class Contents:
-    """Reader of fragments and stages; keeps the stages, of which there are few."""
+    """Reader of fragments and stages; keeps the stages, of which there are few.
+
+    What was read is known by its hash, so it cannot become wrong.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._stages: dict[str, Stage] = {}
+        self._fragments: dict[str, Fragment] = {}
 
     def fragment(self, fragment_id: str) -> Fragment | Foreign:
         """The fragment, with the labels of its first submission."""
@@ -40,9 +47,17 @@ class Contents:
         return self._stages[stage_id]
 
     def find(self, fragment_ids: Sequence[str]) -> Known:
-        """Those of the fragments that are there, for `resolve`."""
-        query = {"_id": {"$in": fragment_ids}}
-        fragments = self._connection[FRAGMENTS]
+        """Fragments, as far as they are there and whole, for `resolve`."""
+        kept = dict(self._fragments)
+        lacking = [identity for identity in fragment_ids if identity not in kept]
+        documents = self._documents(lacking) if lacking else {}
+        read = {item: intact(Fragment, item, documents.get(item)) for item in lacking}
+        whole = {item: found for item, found in read.items() if isinstance(found, Fragment)}
+        self._fragments = dict(list((kept | whole).items())[-_KEPT:])
+        return kept | read
+
+    def _documents(self, fragment_ids: Sequence[str]) -> Mapping[str, Document]:
+        query, fragments = {"_id": {"$in": fragment_ids}}, self._connection[FRAGMENTS]
         found = self._connection.retry(lambda: list(fragments.find(query)))
         return {item["_id"]: item for item in found}
 
@@ -53,7 +68,7 @@ class Contents:
 
         The fragment bears the labels of the entry's own submission.
         """
-        fragment = intact(Fragment, entry.fragment_id, known.get(entry.fragment_id))
+        fragment = known[entry.fragment_id]
         if isinstance(fragment, Foreign):
             return fragment
         stages: list[Stage] = []
@@ -113,4 +128,6 @@ def intact(kind: type[_Content], identity: str, document: Document | None) -> _C
 
 def _labelled(fragment: Fragment, entry: Entry) -> Fragment:
     labels = {name: getattr(entry, name) for name in ("fragment_class", "tags", "source")}
+    if all(getattr(fragment, name) == label for name, label in labels.items()):
+        return fragment
     return fragment.model_copy(update=labels)
