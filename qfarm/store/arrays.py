@@ -97,12 +97,12 @@ class Reference(NamedTuple):
 
 
 def may_be_large(record: Record) -> bool:
-    """Whether a record may hold an array that goes outside; False for nearly all.
-
-    All arrays but matrices have at most three numbers an atom.
-    """
+    """Whether a record may hold an array that goes outside; False for nearly all, and quickly."""
     result = record.result
-    return result.matrices is not None or 24 * len(result.numbers) > LARGEST_INSIDE
+    if result.matrices is not None:
+        return True
+    usual = (result.positions, result.forces, result.hirshfeld_ratios, *result.charges.values())
+    return any(array is not None and array.nbytes > LARGEST_INSIDE for array in usual)
 
 
 def outside(document: Document) -> tuple[Document, tuple[Blob, ...]]:
