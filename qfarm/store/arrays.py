@@ -24,9 +24,8 @@ import numpy as np
 from pymongo.errors import BulkWriteError
 
 from qfarm.store.codec import UnreadableError, is_array
-from qfarm.store.connection import Connection, Document, Documents
+from qfarm.store.connection import Connection, Document, Documents, is_duplicate
 from qfarm_schemas.arrays import pack, packed_size, unpack
-from qfarm_schemas.record import Record
 
 ARRAYS: Final = "arrays"
 USED: Final = "arrays"
@@ -40,7 +39,6 @@ CHUNK: Final = 4 * 2**20
 
 _SENT: Final = 4  # chunks in one insert
 _LOOKED_UP: Final = 1000  # hashes that are looked up at a time
-_DUPLICATE: Final = 11000
 _REFERENCE: Final = frozenset({"dtype", "shape", "form", "sha256", "bytes", "chunks"})
 _RESTORE: Final = (
     "Delete what was changed of it in the collection 'arrays', then bring that collection back "
@@ -96,15 +94,6 @@ class Reference(NamedTuple):
         return [f"{self.sha256}:{number}" for number in range(self.chunks)]
 
 
-def may_be_large(record: Record) -> bool:
-    """Whether a record may hold an array that goes outside; False for nearly all, and quickly."""
-    result = record.result
-    if result.matrices is not None:
-        return True
-    usual = (result.positions, result.forces, result.hirshfeld_ratios, *result.charges.values())
-    return any(array is not None and array.nbytes > LARGEST_INSIDE for array in usual)
-
-
 def outside(document: Document) -> tuple[Document, tuple[Blob, ...]]:
     """Take the large arrays out of a document that `codec.encode` made. Pure.
 
@@ -120,9 +109,11 @@ def outside(document: Document) -> tuple[Document, tuple[Blob, ...]]:
     tuple of Blob
         What `save` must store before the document; each once, most documents have none.
     """
+    if not _any_large(document):  # as in nearly all
+        return document, ()
     blobs: dict[str, Blob] = {}
     moved: Document = _moved(document, blobs)
-    return (moved | {USED: sorted(blobs)} if blobs else document), tuple(blobs.values())
+    return moved | {USED: sorted(blobs)}, tuple(blobs.values())
 
 
 def save(connection: Connection, blobs: Iterable[Blob]) -> None:
@@ -242,6 +233,17 @@ def _count(size: int) -> int:
     return -(-size // CHUNK)
 
 
+def _any_large(value: Any) -> bool:
+    kind = type(value)
+    if kind is list:
+        return any(map(_any_large, value))
+    if kind is not dict:
+        return False
+    if is_array(value):
+        return len(value["data"]) > LARGEST_INSIDE
+    return any(map(_any_large, value.values()))
+
+
 def _moved(value: Any, blobs: dict[str, Blob]) -> Any:
     if is_array(value):
         return _reference(value, blobs) if len(value["data"]) > LARGEST_INSIDE else value
@@ -318,8 +320,7 @@ def insert_new(target: Documents, documents: Sequence[Document]) -> None:
     try:
         target.insert_many(documents, ordered=False)
     except BulkWriteError as error:
-        wrong = [e for e in error.details.get("writeErrors", []) if e.get("code") != _DUPLICATE]
-        if wrong or error.details.get("writeConcernErrors"):
+        if not is_duplicate(error) or error.details.get("writeConcernErrors"):
             raise
 
 

@@ -126,10 +126,8 @@ def _content(connection: Connection, record: Record | None) -> Document | None:
     """Document of a record, whose large arrays are stored now: they are no part of the commit."""
     if record is None:
         return None
-    content = encode(record)
-    if arrays.may_be_large(record):
-        content, blobs = arrays.outside(content)
-        arrays.save(connection, blobs)
+    content, blobs = arrays.outside(encode(record))
+    arrays.save(connection, blobs)
     return content
 
 

@@ -4,13 +4,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from qfarm.store import arrays
 from qfarm.store.codec import UnreadableError, decode, encode
 from qfarm.store.connection import Connection, Document
-from qfarm_schemas.arrays import Vectors
 from qfarm_schemas.attempt import Attempt, Success
 from qfarm_schemas.base import Model
 from qfarm_schemas.record import Record
@@ -24,7 +20,6 @@ __all__ = [
     "attempt_document",
     "attempt_id",
     "attempts_of",
-    "positions_of",
     "read_attempt",
     "read_record",
     "record_document",
@@ -124,34 +119,6 @@ def records_of(connection: Connection, query: Document) -> Iterator[Record]:
     """
     found = connection.retry(lambda: list(connection[RECORDS].find(query).sort("store.fw_id")))
     return map(read_record, arrays.filled(connection, found))
-
-
-def positions_of(connection: Connection, key: str) -> NDArray[np.float64] | None:
-    """Geometry of a record, (n_atoms, 3), A, without the rest of it; None when it is not there.
-
-    Raises
-    ------
-    UnreadableError
-        It was changed.
-    """
-    found = connection.retry(
-        lambda: connection[RECORDS].find_one({"_id": key}, {"result.positions": 1})
-    )
-    if found is None:
-        return None
-    whole = arrays.fill(connection, found)
-    positions: NDArray[np.float64] = _read(_Geometry, RECORDS, whole).result.positions
-    return positions
-
-
-class _Positions(Model):
-    positions: Vectors
-
-
-class _Geometry(Model):
-    """The part of a record that the next stage starts from."""
-
-    result: _Positions
 
 
 def accepted(attempts: Sequence[Attempt]) -> Attempt | None:

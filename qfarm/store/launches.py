@@ -1,7 +1,7 @@
 """Launches: what FireWorks keeps of each try at a firework; whole documents, made from the lease.
 
-Whoever ends a launch writes all of it. The one that says RUNNING is written a moment after the
-claim, without being waited for, and may be missing when its writer was killed.
+Whoever ends a launch writes all of it. The one that says RUNNING is written with the worker's first
+sign of life, and is missing when the attempt was over before, or its worker killed.
 """
 
 from collections.abc import Sequence

@@ -90,9 +90,10 @@ class Queue:
         if rung is not None:
             changes["lease.rung"] = {"$literal": encode(rung)}
         fireworks = self._connection.volatile("fireworks")
-        lease = self._connection.retry(lambda: self._prolong(fireworks, claim, changes))
-        if lease is None:
+        held = self._connection.retry(lambda: self._prolong(fireworks, claim, changes))
+        if held is None:
             return False
+        _, lease = held
         return self._connection.retry(lambda: self._ping(lease)) or self._show(claim, changes)
 
     def refuse(self, query: Document, token: str, foreign: Foreign) -> Refusal | None:
@@ -202,22 +203,20 @@ class Queue:
         of a stage that is ready.
         """
         fireworks, workflows = self._connection["fireworks"], self._connection["workflows"]
-        lease = self._connection.retry(lambda: self._prolong(fireworks, claim, changes))
-        if lease is None:
+        held = self._connection.retry(lambda: self._prolong(fireworks, claim, changes))
+        if held is None:
             return False
-        found = self._connection.retry(lambda: fireworks.find_one(held_by(claim), {"fw_id": 1}))
-        if found is None:
-            return False
-        launches.write(self._connection, launches.running(found["fw_id"], lease))
-        query, change = _workflow_runs(found["fw_id"], _last_sign(lease))
+        fw_id, lease = held
+        launches.write(self._connection, launches.running(fw_id, lease))
+        query, change = _workflow_runs(fw_id, _last_sign(lease))
         done = self._connection.retry(lambda: workflows.update_one(query, change))
         if not done.matched_count:
-            self._connection.transact(lambda t: self._refresh(t, found))
+            self._connection.transact(lambda t: self._refresh(t, fw_id))
         return True
 
-    def _refresh(self, transaction: Transaction, firework: Document) -> None:
+    def _refresh(self, transaction: Transaction, fw_id: int) -> None:
         change = Transition(self._connection, transaction)
-        head = change.head({"_id": firework["_id"]})
+        head = change.head({"fw_id": fw_id})
         if head is not None:
             change.refresh([head["fw_id"]], head["now"])
 
@@ -268,12 +267,18 @@ class Queue:
         change.refresh([refusal.fw_id], head["now"])
         return refusal
 
-    def _prolong(self, fireworks: Documents, claim: Claim, changes: Document) -> Lease | None:
+    def _prolong(
+        self, fireworks: Documents, claim: Claim, changes: Document
+    ) -> tuple[int, Lease] | None:
+        """Number and lease of the firework; None if the claim is not valid any more."""
         found = fireworks.find_one_and_update(
-            held_by(claim), [{"$set": changes}], {"lease": 1}, return_document=ReturnDocument.AFTER
+            held_by(claim),
+            [{"$set": changes}],
+            {"fw_id": 1, "lease": 1},
+            return_document=ReturnDocument.AFTER,
         )
         lease = read_lease(found["lease"]) if found else None
-        return lease if isinstance(lease, Lease) else None
+        return (found["fw_id"], lease) if found and isinstance(lease, Lease) else None
 
     def _ping(self, lease: Lease) -> bool:
         """Show the sign of life to FireWorks too, whose `detect_lostruns` looks for it."""

@@ -2,10 +2,10 @@
 
 Run ``OMP_NUM_THREADS=1 PYTHONPATH=$PWD/tests python tests/bench/sizes.py [FRAGMENTS]``; it starts a
 private MongoDB and ends it. First come records of a water dimer, 30 and 402 atoms, without and with
-matrices (Fock and overlap, def2-SVP; for 402 atoms Fock alone: two are more than the engine hands
-over), as BSON and on disk; then the database of so many two-stage fragments of 30 atoms (20,000
-unless told), all done, after a checkpoint, SCALED to 100,000. Numbers are noise, which nothing
-compresses: real overlap matrices take up to a sixth less.
+matrices (Fock and overlap, def2-SVP; for 402 atoms Fock alone, which is more than the PySCF engine
+hands over), as BSON and on disk; then the database of so many two-stage fragments of 30 atoms
+(20,000 unless told), all done, after a checkpoint, SCALED to 100,000. Numbers are noise, which
+nothing compresses: real overlap matrices take somewhat less.
 """
 
 import sys
