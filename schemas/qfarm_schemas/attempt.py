@@ -89,11 +89,37 @@ class Cost(Model):
     threads: int = Field(default=1, ge=1)
 
 
+class Environment(Model):
+    """Where and with what an attempt ran, beside its `Worker`; empty where not known.
+
+    Attributes
+    ----------
+    cpu, gpu : str
+        Model of the processor, and of the GPUs that the attempt could see.
+    modules : tuple of str
+        Environment modules that were loaded.
+    qfarm : str
+        Version of qfarm, and its commit where it is known.
+    scheduler_job : str
+        Id of the batch job, as its scheduler knows it.
+    node_list : str
+        Nodes of the batch job, where there are several.
+    """
+
+    cpu: str = ""
+    gpu: str = ""
+    modules: tuple[str, ...] = ()
+    qfarm: str = ""
+    scheduler_job: str = ""
+    node_list: str = ""
+
+
 class Attempt(Model):
     """One try at one stage.
 
     `number` counts from 1 within the stage; (`key`, `number`) is unique in the store.
-    `continued_from` is the number of the attempt whose density or geometry it started from.
+    `continued_from` is the number of the attempt whose density or geometry it started from;
+    `environment` is None where the worker could not tell any more.
     """
 
     key: str
@@ -112,3 +138,4 @@ class Attempt(Model):
     optimisation_trace: tuple[OptimisationStep, ...] = ()
     engine_version: str = ""
     continued_from: int | None = None
+    environment: Environment | None = None

@@ -1,5 +1,6 @@
 """FarmConfig, Partition and Protocol: what the user writes, validated."""
 
+import re
 import shlex
 from enum import StrEnum
 from functools import cached_property
@@ -103,6 +104,9 @@ class LevelRule(Model):
         What to compute.
     skip : bool
         In place of `level`: such fragments go without this stage.
+    partition : str or None
+        Partition that must run it, in place of the stage's own; for instance a GPU partition for
+        what has many atoms.
     """
 
     classes: tuple[str, ...] = ()
@@ -111,6 +115,7 @@ class LevelRule(Model):
     elements: tuple[str, ...] = ()
     level: LevelOfTheory | None = None
     skip: bool = False
+    partition: str | None = None
 
     @model_validator(mode="after")
     def _level_or_skip(self) -> Self:
@@ -134,9 +139,12 @@ class StageTemplate(StageSettings):
     @cached_property
     def stages(self) -> tuple[Stage | None, ...]:
         """The stage that each rule of `levels` gives, None where it skips; made once for all."""
+        return tuple(map(self._stage, self.levels))
+
+    def _stage(self, rule: LevelRule) -> Stage | None:
         shared = {name: getattr(self, name) for name in StageSettings.model_fields}
-        levels = (rule.level for rule in self.levels)
-        return tuple(None if level is None else Stage(level=level, **shared) for level in levels)
+        shared["partition"] = rule.partition or self.partition
+        return None if rule.level is None else Stage(level=rule.level, **shared)
 
 
 class Protocol(Model):
@@ -175,6 +183,11 @@ class EngineConfig(Model):
         Environment variables.
     ranks : int
         MPI ranks of one attempt.
+    by : str or None
+        Engine that computes this engine's levels here in its place, because it gives the same
+        numbers: ``gpu4pyscf`` for ``pyscf``. Records keep the level of theory that was asked for.
+    gpu : bool
+        Whether the program is built for GPUs and shall use them (FHI-aims: ``use_gpu``).
     """
 
     command: str | None = None
@@ -182,6 +195,8 @@ class EngineConfig(Model):
     prologue: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
     ranks: int = Field(default=1, ge=1)
+    by: str | None = None
+    gpu: bool = False
 
     @model_validator(mode="after")
     def _splits(self) -> Self:
@@ -196,35 +211,112 @@ class EngineConfig(Model):
         return self
 
 
+Scheduler = Literal["local", "slurm", "pbs", "sge", "lsf", "htcondor", "oar"]
+
+
+def _seconds(value: object) -> object:
+    """Seconds of a walltime such as ``"1-12:00:00"``, ``"24:00:00"`` or ``"30:00"``."""
+    match = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return value
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)
+
+
+_CLOCK: Final = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)")
+
+
 class Partition(Model):
     """Where workers run. `local` starts them on this machine.
 
     Attributes
     ----------
     name : str
-        Name that stages refer to.
+        Name that stages refer to; unique among all clusters that work on one database.
     scheduler : str
         Kind of scheduler behind it.
+    queue, account : str or None
+        The scheduler's own names: Slurm's partition or PBS's queue, and who pays.
+    nodes : int
+        Nodes of one job. More than one for engines that spread over nodes by MPI (``srun``,
+        ``mpirun`` in their launch line).
+    cores : int or None
+        Cores of one job on each of its nodes; None: what `slots` attempts need together.
+    job_memory_mb : int or None
+        Memory of one job on each of its nodes, MB; None: `slots` times `memory_mb`, and some for
+        the workers.
+    gpus : int
+        GPUs of one job on each of its nodes; its slots share them in turn.
     slots : int
-        Attempts that run at once.
+        Attempts that run at once in one job.
     threads : int
-        Threads of one attempt.
+        Threads of one attempt, or of each MPI rank of it.
     memory_mb : int
         Memory of one attempt, MB; the smaller of this and the stage's own limit counts.
     walltime : float or None
-        Seconds after which what holds a worker (a batch job) ends. Before, the worker stops its
-        engine softly, so that the next worker goes on from there. None: no end.
+        Seconds, or text such as ``"24:00:00"``, after which what holds a worker (a batch job)
+        ends. Before, the worker stops its engine softly, so that the next worker goes on from
+        there. None: no end.
+    modules : tuple of str
+        Environment modules that a job loads.
+    prologue : tuple of str
+        Shell lines of the job script before the workers start.
+    directives : tuple of str
+        Further directives of the job script, without the scheduler's mark: ``"--constraint=rome"``.
+    scratch : str or None
+        Scratch folder on its nodes, in place of the farm's own; environment variables of the
+        node are filled in (``"$TMPDIR"``).
+    python : str or None
+        Python on its nodes; None: the one that runs the launcher.
+    takes_stages : tuple of str
+        Names of the stages that it works on; empty: all.
+    takes_engines : tuple of str
+        Engines whose levels it works on; empty: all.
+    spill_to : tuple of str
+        Partitions that take this one's stages, too, while it is closed.
+    max_jobs : int
+        Jobs at once, those that wait in the scheduler's queue included.
+    submit_per_minute : float
+        Jobs that may be submitted a minute.
+    idle_seconds : float
+        Seconds without work after which a job ends.
     engines : dict
         Engine settings of this partition, each in place of the farm's own of that name.
     """
 
     name: str = Field(default="local", pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")
-    scheduler: Literal["local"] = "local"
+    scheduler: Scheduler = "local"
+    queue: str | None = None
+    account: str | None = None
+    nodes: int = Field(default=1, ge=1)
+    cores: int | None = Field(default=None, ge=1)
+    job_memory_mb: int | None = Field(default=None, ge=100)
+    gpus: int = Field(default=0, ge=0)
     slots: int = Field(default=2, ge=1)
     threads: int = Field(default=1, ge=1)
     memory_mb: int = Field(default=4000, ge=100)
-    walltime: float | None = Field(default=None, ge=1)
+    walltime: Annotated[float | None, BeforeValidator(_seconds)] = Field(default=None, ge=1)
+    modules: tuple[str, ...] = ()
+    prologue: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    scratch: str | None = None
+    python: str | None = None
+    takes_stages: tuple[str, ...] = ()
+    takes_engines: tuple[str, ...] = ()
+    spill_to: tuple[str, ...] = ()
+    max_jobs: int = Field(default=10, ge=1)
+    submit_per_minute: float = Field(default=20.0, gt=0)
+    idle_seconds: float = Field(default=120.0, ge=0)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_line_each(self) -> Self:
+        for name in ("queue", "account", "modules", "directives", "python"):
+            given = getattr(self, name) or ()
+            lines = (given,) if isinstance(given, str) else given
+            if any("\n" in line or not line.strip() for line in lines):
+                raise ValueError(f"{name}: each must be one line that is not empty")
+        return self
 
 
 class MongoConfig(Model):
@@ -278,4 +370,17 @@ class FarmConfig(Model):
         names = [partition.name for partition in self.partitions]
         if len(set(names)) != len(names):
             raise ValueError(f"partition names are not unique: {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _spills_to_others(self) -> Self:
+        names = {partition.name for partition in self.partitions}
+        for partition in self.partitions:
+            wrong = [name for name in partition.spill_to if name not in names - {partition.name}]
+            if wrong:
+                others = ", ".join(sorted(names - {partition.name})) or "none"
+                raise ValueError(
+                    f"spill_to of partition {partition.name!r} names {', '.join(wrong)}; there are "
+                    f"these other partitions: {others}"
+                )
         return self
