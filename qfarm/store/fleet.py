@@ -263,8 +263,10 @@ class Fleet(Protocol):
         """Ask jobs to finish what they do and claim no more."""
 
     def jobs(self, partition: str, ended: bool = False) -> tuple[JobNote, ...]:
-        """Jobs of a partition that have not ended, oldest first; with `ended` the last 100 of
-        those that have, too."""
+        """Jobs of a partition that have not ended, oldest first.
+
+        With `ended` the last 100 of those that have, too.
+        """
 
     def suspect(self, note: NodeNote) -> None:
         """Leave a node alone until a time; a later time stays."""
