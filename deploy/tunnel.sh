@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Keep a way to MongoDB open through SSH for as long as the script that calls this one runs.
+#
+#     bash tunnel.sh LOGIN PORT HOST:PORT [options of ssh]
+#
+# 127.0.0.1:PORT of this node leads to HOST:PORT as LOGIN sees it. Returns 0 when it is open, 1 if it
+# is not within TUNNEL_SECONDS (60). What breaks is opened again: workers wait 120 s for MongoDB.
+# Several jobs on a node share the port: who comes second waits until the first has gone.
+set -u
+login=$1 port=$2 target=$3
+shift 3
+caller=$PPID patience=${TUNNEL_SECONDS:-60}
+
+forward() {
+    exec ssh -N -T -o BatchMode=yes -o ExitOnForwardFailure=yes -o ConnectTimeout=10 \
+        -o ServerAliveInterval=15 -o ServerAliveCountMax=2 -o LogLevel=ERROR \
+        -L "127.0.0.1:$port:$target" "$@" "$login"
+}
+
+is_open() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+
+keep() {
+    local ssh=
+    trap 'kill "$ssh" 2>/dev/null; exit' TERM
+    while kill -0 "$caller" 2>/dev/null; do
+        if ! is_open; then
+            forward "$@" &
+            ssh=$!
+            while kill -0 "$ssh" 2>/dev/null && kill -0 "$caller" 2>/dev/null; do sleep 1; done
+            kill "$ssh" 2>/dev/null
+            wait "$ssh" 2>/dev/null
+        fi
+        sleep 2
+    done
+}
+
+keep "$@" </dev/null >/dev/null &
+while ((SECONDS < patience)); do
+    is_open && exit 0
+    sleep 0.2
+done
+echo "tunnel.sh: 127.0.0.1:$port did not open within $patience s; see: ssh -v -N $login" >&2
+kill $!
+exit 1
