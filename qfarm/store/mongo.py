@@ -8,6 +8,8 @@ from qfarm.plan import Plan
 from qfarm.store import adding, commit, control, indexes, needs, queries, version
 from qfarm.store.connection import PATIENCE, Connection
 from qfarm.store.contents import Contents
+from qfarm.store.fleet import Fleet
+from qfarm.store.mongo_fleet import MongoFleet
 from qfarm.store.protocol import (
     Added,
     Claim,
@@ -22,6 +24,7 @@ from qfarm.store.protocol import (
 )
 from qfarm.store.queue import Queue
 from qfarm.store.reclaim import Reclaim
+from qfarm.store.wish import ANYTHING, Wish
 from qfarm_schemas.attempt import Attempt, Rung, Worker
 from qfarm_schemas.record import Record
 
@@ -30,7 +33,8 @@ class MongoStore:
     """The `Store` of a farm; safe to use from several threads.
 
     FireWorks' collections `fireworks`, `workflows`, `launches` and `fw_id_assigner` hold the
-    state; `fragments`, `stages`, `attempts`, `records`, `refusals` and `launchers` are qfarm's.
+    state; `fragments`, `stages`, `attempts`, `records`, `refusals` and `launchers` are qfarm's;
+    `partitions`, `jobs`, `nodes` and `costs` those of `MongoStore.fleet`.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -38,6 +42,7 @@ class MongoStore:
         self._contents = Contents(connection)
         self._queue = Queue(connection, self._contents)
         self._reclaim = Reclaim(connection, self._queue)
+        self._fleet = MongoFleet(connection, self._contents)
 
     @classmethod
     def connect(cls, uri: str, database: str, patience: float = PATIENCE) -> Self:
@@ -75,15 +80,22 @@ class MongoStore:
         """See `Store.known`."""
         return adding.known(self._connection, workflow_keys)
 
-    def claim(self, worker: Worker, lease_seconds: float) -> Claim | Refusal | None:
+    @property
+    def fleet(self) -> Fleet:
+        """See `Store.fleet`."""
+        return self._fleet
+
+    def claim(
+        self, worker: Worker, lease_seconds: float, wish: Wish = ANYTHING
+    ) -> Claim | Refusal | None:
         """See `Store.claim`."""
-        return self._queue.claim(worker, lease_seconds)
+        return self._queue.claim(worker, lease_seconds, wish)
 
     def claim_many(
-        self, worker: Worker, lease_seconds: float, limit: int
+        self, worker: Worker, lease_seconds: float, limit: int, wish: Wish = ANYTHING
     ) -> tuple[Claim | Refusal, ...]:
         """See `Store.claim_many`."""
-        return self._queue.claim_many(worker, lease_seconds, limit)
+        return self._queue.claim_many(worker, lease_seconds, limit, wish)
 
     def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None = None) -> bool:
         """See `Store.heartbeat`."""
@@ -109,9 +121,9 @@ class MongoStore:
         """See `Store.take_over`."""
         return self._reclaim.take_over(gone, worker, watch)
 
-    def busy(self, partition: str) -> bool:
+    def busy(self, partition: str, wish: Wish = ANYTHING) -> bool:
         """See `Store.busy`."""
-        return queries.busy(self._connection, partition)
+        return queries.busy(self._connection, partition, wish)
 
     def counts(self) -> tuple[StageCount, ...]:
         """See `Store.counts`."""

@@ -78,11 +78,12 @@ def by_fireworks(plan: Plan, priority: int, first_id: int) -> WorkflowDocuments:
 
 def formula(fragment: Fragment) -> str:
     """Chemical formula in Hill order."""
-    return _formula(tuple(sorted(fragment.numbers.tolist())))
+    return hill(tuple(sorted(fragment.numbers.tolist())))
 
 
 @lru_cache(maxsize=4096)
-def _formula(numbers: tuple[int, ...]) -> str:
+def hill(numbers: tuple[int, ...]) -> str:
+    """Chemical formula in Hill order, of atomic numbers in ascending order."""
     return str(Formula.from_list(list(Symbols(numbers))).format("hill"))
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
+from qfarm.store.fleet import Fleet
+from qfarm.store.wish import ANYTHING, Wish
 from qfarm_schemas.attempt import Attempt, Rung, Worker
 from qfarm_schemas.config import Stage, TaskKind
 from qfarm_schemas.fragment import Fragment
@@ -231,15 +233,22 @@ class Store(Protocol):
     def known(self, workflow_keys: Sequence[str]) -> frozenset[str]:
         """Those of the keys that are in the store."""
 
-    def claim(self, worker: Worker, lease_seconds: float) -> Claim | Refusal | None:
-        """Take the next ready stage by priority, then age; None when nothing is ready.
+    @property
+    def fleet(self) -> Fleet:
+        """What launchers and the jobs they start share."""
 
-        Only stages of the worker's partition, or of none, are taken. A queue entry that is not
-        qfarm's own task is taken out of the queue, recorded and returned as Refusal.
+    def claim(
+        self, worker: Worker, lease_seconds: float, wish: Wish = ANYTHING
+    ) -> Claim | Refusal | None:
+        """Take the next ready stage by priority, then age; None when none is ready as wished.
+
+        Only stages of the worker's partition, or of none, are taken, unless the wish says
+        otherwise. A queue entry that is not qfarm's own task is taken out of the queue, recorded
+        and returned as Refusal; a wish for certain stages or levels does not meet it.
         """
 
     def claim_many(
-        self, worker: Worker, lease_seconds: float, limit: int
+        self, worker: Worker, lease_seconds: float, limit: int, wish: Wish = ANYTHING
     ) -> tuple[Claim | Refusal, ...]:
         """Take up to `limit` stages, as `claim` would one after the other, in fewer round trips.
 
@@ -302,11 +311,11 @@ class Store(Protocol):
             sign after an outage, which stops all of them as well as the caller.
         """
 
-    def busy(self, partition: str) -> bool:
-        """Whether a stage runs, or is ready and may be taken by the partition.
+    def busy(self, partition: str, wish: Wish = ANYTHING) -> bool:
+        """Whether a stage runs anywhere, or is ready and may be taken by the partition.
 
         False means, at one moment of the database, that nothing will become ready for the
-        partition unless somebody adds or retries something.
+        partition, as wished, unless somebody adds or retries something.
         """
 
     def counts(self) -> tuple[StageCount, ...]:

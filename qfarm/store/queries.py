@@ -20,7 +20,9 @@ from qfarm.store.protocol import (
     StageState,
     View,
 )
+from qfarm.store.ready import ORDER, SEEN, fitting, ready
 from qfarm.store.selection import pages, stage_query
+from qfarm.store.wish import ANYTHING, SIGHT, Wish
 from qfarm_schemas.config import Stage
 from qfarm_schemas.record import Record
 
@@ -61,16 +63,32 @@ def workflow_counts(connection: Connection) -> dict[str, int]:
     return dict(sorted((str(item["_id"]), item["count"]) for item in found))
 
 
-def busy(connection: Connection, partition: str) -> bool:
+def busy(connection: Connection, partition: str, wish: Wish = ANYTHING) -> bool:
     """See `Store.busy`."""
     running = {"state": {"$in": ["RUNNING", "RESERVED"]}, "spec.qfarm.stage": {"$type": "string"}}
-    ready = {"state": "READY", "spec._category": {"$in": [None, partition]}}
+    query = ready(partition, wish)
+    if wish.fits is not None:
+        return _busy_with(connection, running, query, wish)
     pipeline: list[Document] = [
-        {"$match": {"$or": [running, ready]}},
+        {"$match": {"$or": [running, query]}},
         {"$limit": 1},
         {"$project": {"fw_id": 1}},
     ]
     return bool(connection.snapshot("fireworks", pipeline))
+
+
+def _busy_with(connection: Connection, running: Document, query: Document, wish: Wish) -> bool:
+    """Whether one runs, or the first of the queue hold one that fits; seen at one moment."""
+    runs: list[Document] = [{"$match": running}, {"$limit": 1}, {"$project": {"runs": "yes"}}]
+    first: list[Document] = [
+        {"$match": query},
+        {"$sort": dict(ORDER)},
+        {"$limit": SIGHT},
+        {"$project": SEEN},
+    ]
+    both = [*runs, {"$unionWith": {"coll": "fireworks", "pipeline": first}}]
+    found = connection.snapshot("fireworks", both)
+    return any("runs" in item for item in found) or bool(fitting(found, wish))
 
 
 def running(connection: Connection) -> tuple[Running, ...]:

@@ -9,7 +9,7 @@ may undo the claim: then the stage is ready, and its worker's token is not valid
 All times come from the database's clock, so the clocks of the nodes do not matter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
 from secrets import randbelow
@@ -17,25 +17,33 @@ from typing import Final
 from uuid import uuid4
 
 from bson.binary import Binary
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import ReturnDocument
 
 from qfarm.store import documents, histories, launches
 from qfarm.store.codec import encode
 from qfarm.store.connection import Connection, Document, Documents, Transaction
 from qfarm.store.contents import Contents
 from qfarm.store.entry import Foreign
+from qfarm.store.expressions import from_now
 from qfarm.store.launches import LaunchIds
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Refusal
+from qfarm.store.ready import ORDER, SEEN, fitting, ready
 from qfarm.store.tasks import Tasks
 from qfarm.store.transitions import Transition, archived, moved
+from qfarm.store.wish import ANYTHING, SIGHT, Wish
 from qfarm_schemas.attempt import Attempt, Rung, Worker
 
-_ORDER: Final = [("spec._priority", DESCENDING), ("fw_id", ASCENDING)]
 _REFUSED: Final = "it was not run: see what `qfarm fsck` says, and who else writes to this database"
 
 _FURTHER: Final = 4
 """How many times its batch a worker looks ahead when others were faster."""
+
+_GLANCE: Final = 32
+"""Ready stages that are looked through at first for one that fits."""
+
+_SPARE: Final = 8
+"""Of those that fit, how many a claim may choose from, as others may be faster."""
 
 _CALM: Final = ("READY", "RUNNING")
 """States of a workflow that becomes RUNNING when one of its fireworks does."""
@@ -58,24 +66,30 @@ class Queue:
         self._ids = LaunchIds(connection)
         self._crowded = False
 
-    def claim(self, worker: Worker, lease_seconds: float) -> Claim | Refusal | None:
+    def claim(
+        self, worker: Worker, lease_seconds: float, wish: Wish = ANYTHING
+    ) -> Claim | Refusal | None:
         """See `Store.claim`."""
-        while True:
+        query = ready(worker.partition, wish)
+        while (among := self._among(query, wish)) is not None:
             launch = self._ids.take(1)
-            taken = self._take(worker, lease_seconds, launch[0])
+            taken = self._take(worker, lease_seconds, launch[0], among)
             if taken is None:
                 self._ids.give_back(launch)
-                return None
+                if among is query:
+                    break
+                continue  # others were faster
             found = self.settle([taken], worker)
             if found:
                 return found[0]
+        return None
 
     def claim_many(
-        self, worker: Worker, lease_seconds: float, limit: int
+        self, worker: Worker, lease_seconds: float, limit: int, wish: Wish = ANYTHING
     ) -> tuple[Claim | Refusal, ...]:
         """See `Store.claim_many`."""
-        while numbers := self._candidates(worker, limit):
-            taken = self._take_many(worker, lease_seconds, numbers)
+        while candidates := self._candidates(worker, limit, wish):
+            taken = self._take_many(worker, lease_seconds, candidates)
             found = self.settle(taken, worker)
             if found:
                 return tuple(found)
@@ -119,11 +133,35 @@ class Queue:
                 found.append(task.claim(lease, worker))
         return found
 
-    def _take(self, worker: Worker, lease_seconds: float, launch: int) -> Document | None:
-        """Make the first ready stage RUNNING; as it is then."""
+    def _among(self, query: Document, wish: Wish) -> Document | None:
+        """Query of the stages the first of which is to be taken; None where none fits."""
+        if wish.fits is None:
+            return query
+        found = self._look(query, 1, wish)[:_SPARE]
+        return (
+            {"_id": {"$in": [item["_id"] for item in found]}, "state": "READY"} if found else None
+        )
+
+    def _look(self, query: Document, enough: int, wish: Wish) -> list[Document]:
+        """The first of the queue that fit, looking as far as it takes to find enough of them."""
+        fireworks = self._connection["fireworks"]
+        fits: list[Document] = []
+        for sight in sorted({min(SIGHT, max(_GLANCE, enough)), SIGHT}):
+            read = partial(fireworks.find, query, SEEN, sort=ORDER, limit=sight)
+            found = self._connection.retry(partial(_all, read))
+            fits = fitting(found, wish)
+            if len(fits) >= enough or len(found) < sight:
+                break
+        return fits
+
+    def _take(
+        self, worker: Worker, lease_seconds: float, launch: int, query: Document
+    ) -> Document | None:
+        """Make the first ready stage of a query RUNNING; as it is then."""
         token = uuid4().hex
         change = self._leased(worker, lease_seconds, token, launch)
         fireworks = self._connection.volatile("fireworks")
+        hint = "_id_" if "_id" in query else None
         again = False
 
         def take() -> Document | None:
@@ -134,24 +172,27 @@ class Queue:
                     return before
             again = True
             return fireworks.find_one_and_update(
-                _ready(worker), change, sort=_ORDER, return_document=ReturnDocument.AFTER
+                query, change, sort=ORDER, return_document=ReturnDocument.AFTER, hint=hint
             )
 
         return self._connection.retry(take)
 
-    def _candidates(self, worker: Worker, limit: int) -> list[Document]:
+    def _candidates(self, worker: Worker, limit: int, wish: Wish) -> list[Document]:
         """Ids of the first ready stages, which others may take meanwhile.
 
         Where many ask at once they would all go for the same ones; then each looks a little further
         among those of the same priority.
         """
         sight = limit * _FURTHER if self._crowded else limit
-        fireworks = self._connection["fireworks"]
-        query, fields = _ready(worker), {"spec._priority": 1}
-        found = self._connection.retry(
-            lambda: list(fireworks.find(query, fields).sort(_ORDER).limit(sight))
-        )
-        alike = [item for item in found if item.get("spec") == found[0].get("spec")]
+        query = ready(worker.partition, wish)
+        if wish.fits is None:
+            fireworks, fields = self._connection["fireworks"], {"spec._priority": 1}
+            found = self._connection.retry(
+                lambda: list(fireworks.find(query, fields).sort(ORDER).limit(sight))
+            )
+        else:
+            found = self._look(query, sight, wish)[:sight]
+        alike = [item for item in found if _urgency(item) == _urgency(found[0])]
         begin = randbelow(len(alike) - limit + 1) if len(alike) > limit else 0
         return found[begin : begin + limit]
 
@@ -299,13 +340,13 @@ def beginning_with(token: str) -> Document:
     return {"$gt": f"{token}.", "$lt": f"{token}/"}
 
 
-def from_now(seconds: float) -> Document:
-    """Expression: so many seconds from now."""
-    return {"$add": ["$$NOW", round(seconds * 1000)]}
+def _all(read: Callable[[], Iterable[Document]]) -> list[Document]:
+    return list(read())
 
 
-def _ready(worker: Worker) -> Document:
-    return {"state": "READY", "spec._category": {"$in": [None, worker.partition]}}
+def _urgency(document: Document) -> object:
+    spec = document.get("spec")
+    return spec.get("_priority") if isinstance(spec, dict) else spec
 
 
 def _held(document: Document, lease: Lease) -> Document:

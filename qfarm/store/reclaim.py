@@ -13,9 +13,10 @@ from pymongo.errors import ExecutionTimeout
 from qfarm.store.codec import encode
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.entry import Foreign
+from qfarm.store.expressions import from_now
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim
-from qfarm.store.queue import Queue, beginning_with, from_now
+from qfarm.store.queue import Queue, beginning_with
 from qfarm.store.transitions import Transition
 from qfarm.store.watch import Watch
 from qfarm_schemas.attempt import Worker

@@ -19,6 +19,7 @@ from pymongo.errors import PyMongoError
 
 from qfarm.errors import StoreError
 from qfarm.store.connection import Connection, Document
+from qfarm.store.expressions import from_now
 from qfarm.store.version import SCHEMA, place
 
 LEASE: Final = 20.0
@@ -64,7 +65,7 @@ class Upkeep:
         StoreError
             It was lost.
         """
-        change = [{"$set": {"expires": _from_now(self._lease)}}]
+        change = [{"$set": {"expires": from_now(self._lease)}}]
         done = self._connection[SCHEMA].update_one(self._own, change, session=session)
         if done.matched_count != 1:
             self._lost = _TAKEN
@@ -72,7 +73,7 @@ class Upkeep:
 
     def keep(self) -> None:
         """Prolong the lock until `release`; runs in a thread."""
-        change = [{"$set": {"expires": _from_now(self._lease)}}]
+        change = [{"$set": {"expires": from_now(self._lease)}}]
         while not self._ended.wait(self._lease / 4):
             try:
                 done = self._connection[SCHEMA].update_one(self._own, change)
@@ -144,7 +145,7 @@ def _try(connection: Connection, token: str, what: str, lease: float) -> Documen
     who = f"process {os.getpid()} on {platform.node()}"
     texts = {"_id": LOCK, "token": token, "what": what, "who": who}
     mine: Document = {name: {"$literal": text} for name, text in texts.items()}
-    mine["expires"] = _from_now(lease)
+    mine["expires"] = from_now(lease)
     free = {"$lt": ["$expires", "$$NOW"]}  # a field that is missing comes before every date
     change = [{"$replaceWith": {"$cond": [free, mine, "$$ROOT"]}}]
     after = ReturnDocument.AFTER
@@ -154,7 +155,3 @@ def _try(connection: Connection, token: str, what: str, lease: float) -> Documen
         )
     )
     return found or {}
-
-
-def _from_now(seconds: float) -> Document:
-    return {"$add": ["$$NOW", round(seconds * 1000)]}

@@ -13,6 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from qfarm.plan import Plan, workflow_key
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Ended, StageState, Store, View
+from qfarm.store.wish import ANYTHING, Wish
 from qfarm_schemas.attempt import Attempt, Failure, Outcome, Worker
 from qfarm_schemas.config import LeaseConfig, Partition, Stage
 from qfarm_schemas.failure import FailureKind
@@ -47,9 +48,11 @@ class Watched:
         self.limits.append(1)
         return self._store.claim(*arguments)
 
-    def claim_many(self, worker: Worker, lease_seconds: float, limit: int) -> Any:
+    def claim_many(
+        self, worker: Worker, lease_seconds: float, limit: int, wish: Wish = ANYTHING
+    ) -> Any:
         self.limits.append(limit)
-        return self._store.claim_many(worker, lease_seconds, limit)
+        return self._store.claim_many(worker, lease_seconds, limit, wish)
 
     def heartbeat(self, *arguments: Any) -> bool:
         self.beats += 1

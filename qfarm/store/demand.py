@@ -1,0 +1,107 @@
+"""Demand: what waits for a partition, and what such work has cost before."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from pydantic import JsonValue
+
+from qfarm.store.codec import decode
+from qfarm.store.connection import Connection, Document
+from qfarm.store.contents import STAGES, Contents
+from qfarm.store.expressions import literal
+from qfarm.store.fleet import Demand, Sample
+from qfarm.store.histories import RECORDS
+from qfarm.store.loose import number, part, put, text
+from qfarm.store.planned import hill
+from qfarm.store.ready import ORDER, SEEN, ahead, ready
+from qfarm.store.wish import Wish
+from qfarm_schemas.arrays import Numbers
+from qfarm_schemas.base import Model
+from qfarm_schemas.config import Stage
+
+COSTS: Final = "costs"
+_LAST: Final = "last"
+
+_OF_SAMPLE: Final[Document] = {
+    "stage": 1,
+    "store.level_id": 1,
+    "provenance.partition": 1,
+    "provenance.cost": 1,
+    "result.numbers": 1,
+}
+
+
+class _Atoms(Model):
+    """What a sample needs of a record's result."""
+
+    numbers: Numbers
+
+
+def demand(connection: Connection, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
+    """See `Fleet.demand`."""
+    query = ready(partition, wish)
+    fireworks = connection["fireworks"]
+    first = limit if wish.fits is not None else sample
+    found = connection.retry(
+        lambda: list(fireworks.find(query, SEEN, sort=ORDER, limit=first)) if first else []
+    )
+    seen = [one for item in found if (one := ahead(item)) is not None]
+    fit = [one for one in seen if wish.fits is None or wish.fits(one)]
+    count = len(fit) if wish.fits is not None else _count(connection, query, limit)
+    return Demand(count, tuple(fit[:sample]), _running(connection, partition))
+
+
+def levels(connection: Connection, contents: Contents) -> Mapping[str, str]:
+    """See `Fleet.levels`."""
+    found = connection.retry(lambda: list(connection[STAGES].find({}, {"_id": 1})))
+    stages = (contents.stage(item["_id"]) for item in found if isinstance(item["_id"], str))
+    return {stage.level.id: stage.level.engine for stage in stages if isinstance(stage, Stage)}
+
+
+def samples(connection: Connection, size: int) -> tuple[Sample, ...]:
+    """See `Fleet.samples`."""
+    pipeline: list[Document] = [{"$sample": {"size": size}}, {"$project": _OF_SAMPLE}]
+    records = connection[RECORDS]
+    found = connection.retry(lambda: list(records.aggregate(pipeline)))
+    return tuple(_samples(found))
+
+
+def keep_costs(connection: Connection, document: Mapping[str, JsonValue]) -> None:
+    """See `Fleet.keep_costs`."""
+    changes: Document = {"content": literal(dict(document)), "kept": "$$NOW"}
+    connection.retry(lambda: put(connection.volatile(COSTS), _LAST, [{"$set": changes}]))
+
+
+def costs(connection: Connection) -> Mapping[str, JsonValue]:
+    """See `Fleet.costs`."""
+    found = connection.retry(lambda: connection[COSTS].find_one({"_id": _LAST}))
+    return part(found, "content")
+
+
+def _count(connection: Connection, query: Document, limit: int) -> int:
+    fireworks = connection["fireworks"]
+    return connection.retry(lambda: fireworks.count_documents(query, limit=limit)) if limit else 0
+
+
+def _running(connection: Connection, partition: str) -> int:
+    query = {"state": "RUNNING", "lease.worker.partition": partition}
+    return connection.retry(lambda: connection["fireworks"].count_documents(query))
+
+
+def _samples(found: Iterable[Mapping[str, Any]]) -> Iterable[Sample]:
+    for item in found:
+        provenance = part(item, "provenance")
+        cost = part(provenance, "cost")
+        try:
+            numbers = decode(_Atoms, {"numbers": part(item, "result").get("numbers")}).numbers
+        except ValueError:  # changed by other hands
+            continue
+        yield Sample(
+            partition=text(provenance, "partition"),
+            stage=text(item, "stage"),
+            level_id=text(part(item, "store"), "level_id"),
+            formula=hill(tuple(sorted(numbers.tolist()))),
+            n_atoms=len(numbers),
+            wall_seconds=number(cost, "wall_seconds"),
+            peak_memory_mb=number(cost, "peak_memory_mb"),
+        )
