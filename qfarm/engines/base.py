@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pydantic import Field
 
+from qfarm.costs.model import UNKNOWN, Start
 from qfarm.ladder import Ladder, Scalar
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.base import Model
@@ -183,6 +184,14 @@ class EngineDefaults:
         """Never: there is nothing to go on from."""
         return False
 
+    def cost_size(self, level: LevelOfTheory, atoms: Mapping[int, int]) -> float:
+        """Number of atoms."""
+        return float(sum(atoms.values()))
+
+    def start_costs(self, level: LevelOfTheory, task: TaskKind) -> Start:
+        """Of something whose cost nobody knows."""
+        return UNKNOWN
+
 
 class Engine(Protocol):
     """A program or library that computes energies and forces.
@@ -221,6 +230,20 @@ class Engine(Protocol):
 
     def goes_on(self, job: Job) -> bool:
         """Whether the input starts from what an earlier attempt left (`Job.restart`)."""
+
+    def cost_size(self, level: LevelOfTheory, atoms: Mapping[int, int]) -> float:
+        """What seconds and memory grow with: atoms, valence orbitals or basis functions.
+
+        Parameters
+        ----------
+        level : LevelOfTheory
+            Its basis tier counts.
+        atoms : mapping
+            Atomic number -> number of atoms.
+        """
+
+    def start_costs(self, level: LevelOfTheory, task: TaskKind) -> Start:
+        """What a calculation costs on one core, as long as nothing was measured."""
 
     def basis_set(self, level: LevelOfTheory) -> str | None:
         """Name of the basis set behind the level's tier; None where the tier is the name."""

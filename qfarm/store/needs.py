@@ -1,6 +1,5 @@
 """Needs: which levels, for which elements, what is not done yet asks of the engines."""
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import reduce
@@ -11,7 +10,7 @@ from qfarm.store.contents import Contents
 from qfarm.store.documents import in_states
 from qfarm.store.protocol import Need, StageState
 from qfarm_schemas.config import Stage, TaskKind
-from qfarm_schemas.elements import NUMBERS
+from qfarm_schemas.elements import counts
 
 _WANTED: Final = in_states(
     StageState.WAITING, StageState.READY, StageState.RUNNING, StageState.FAILED
@@ -44,8 +43,6 @@ _PIPELINE: Final[list[Document]] = [
     },
 ]
 
-_SYMBOL: Final = re.compile("[A-Z][a-z]?")
-
 
 class _Group(NamedTuple):
     """Stages of one content and one formula."""
@@ -69,7 +66,7 @@ def needs(connection: Connection, contents: Contents) -> tuple[Need, ...]:
 
 def elements(formula: str) -> frozenset[int]:
     """Atomic numbers in a formula such as ``C2H6O`` or ``CHO``."""
-    return frozenset(NUMBERS[symbol] for symbol in _SYMBOL.findall(formula) if symbol in NUMBERS)
+    return frozenset(counts(formula))
 
 
 def _groups(connection: Connection) -> Iterator[_Group]:

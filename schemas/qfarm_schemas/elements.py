@@ -1,5 +1,8 @@
 """Elements: symbols and atomic numbers (IUPAC, 2016); the schemas may not import ASE."""
 
+import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from qfarm_schemas.fragment import Fragment
@@ -21,3 +24,21 @@ NUMBERS: Final[dict[str, int]] = {symbol: z for z, symbol in enumerate(SYMBOLS) 
 def symbols(fragment: Fragment) -> frozenset[str]:
     """Elements of a fragment."""
     return frozenset(SYMBOLS[z] for z in set(fragment.numbers.tolist()))
+
+
+_TERM: Final = re.compile(r"([A-Z][a-z]?)(\d*)")
+
+
+def counts(formula: str) -> Mapping[int, int]:
+    """Number of atoms by atomic number in a formula; unknown symbols are left out.
+
+    Examples
+    --------
+    >>> dict(counts("C2H6O"))
+    {6: 2, 1: 6, 8: 1}
+    """
+    found: Counter[int] = Counter()
+    for symbol, number in _TERM.findall(formula):
+        if symbol in NUMBERS:
+            found[NUMBERS[symbol]] += int(number or 1)
+    return found

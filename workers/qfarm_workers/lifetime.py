@@ -1,6 +1,7 @@
 """Lifetime: how long a worker and its attempts may take, and when they are asked to end. Pure."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from math import inf
 from typing import Final
 
@@ -23,6 +24,18 @@ LEAST: Final = 600.0
 
 LEAST_SHARE: Final = 0.2
 """Part of a short life that must be left for a claim."""
+
+JOB_SHARE: Final = 0.02
+LONGEST_JOB_MARGIN: Final = 60.0
+"""Part of a job's walltime, and s at most, that are left to the scheduler: its clock has a grain,
+and it began to count before the job's own process began."""
+
+STAGGER_SHARE: Final = 0.05
+LONGEST_STAGGER: Final = 600.0
+"""Part of a job's walltime, and s at most, by which jobs end before it, each by another one."""
+
+STAGGERED: Final = 600.0
+"""s: shorter walltimes are not staggered; they have no time to spare."""
 
 FRESH: Final = 0.9
 """Part of a life that must be left for an attempt to have had as much time as it can get."""
@@ -47,9 +60,21 @@ class Lifetime:
         """Seconds until the engine must have ended, so that there is time to hand back."""
         return self.began + self.seconds - hand_back(self.seconds) - now
 
-    def worth_a_claim(self, now: float) -> bool:
-        """Whether enough time is left to begin another attempt."""
-        return self.seconds == inf or self.left(now) >= min(LEAST, LEAST_SHARE * self.seconds)
+    def worth_a_claim(self, now: float, least: float | None = None) -> bool:
+        """Whether enough time is left to begin another attempt.
+
+        Parameters
+        ----------
+        now : float
+            By the monotonic clock, s.
+        least : float or None
+            What the cheapest stage takes, s; None: nobody knows.
+        """
+        if self.seconds == inf:
+            return True
+        if least is None:
+            return self.left(now) >= min(LEAST, LEAST_SHARE * self.seconds)
+        return self.fresh(now) or self.left(now) >= least
 
     def fresh(self, now: float) -> bool:
         """Whether an attempt that begins now gets about as much time as any worker can give."""
@@ -59,6 +84,47 @@ class Lifetime:
 def lifetime(walltime: float | None, now: float) -> Lifetime:
     """Lifetime of a worker that begins now, on a partition with this walltime."""
     return Lifetime() if walltime is None else Lifetime(walltime, now)
+
+
+def job_lifetime(
+    walltime: float | None,
+    began: float,
+    now: float,
+    end_time: float | None = None,
+    *,
+    stagger_key: str,
+    monotonic: float,
+) -> Lifetime:
+    """Lifetime of the slots of a batch job.
+
+    Parameters
+    ----------
+    walltime : float or None
+        Of the partition, s; None: no end.
+    began, now : float
+        When the job began and what time it is now, by the clock of the day, s.
+    end_time : float or None
+        When the scheduler says that it ends the job, by the same clock; the earlier end counts.
+    stagger_key : str
+        The job's name. Jobs of other names end at other times within `stagger`, so that those that
+        began together do not all end and begin anew at once.
+    monotonic : float
+        What the monotonic clock shows now, s.
+    """
+    ends = [end for end in (walltime and began + walltime, end_time) if end is not None]
+    if not ends:
+        return Lifetime()
+    whole = max(0.0, min(ends) - began)
+    seconds = whole - min(LONGEST_JOB_MARGIN, JOB_SHARE * whole) - stagger(whole, stagger_key)
+    return Lifetime(seconds, monotonic - (now - began))
+
+
+def stagger(seconds: float, key: str) -> float:
+    """Seconds by which the job `key` ends before its walltime of `seconds`; always the same."""
+    if seconds < STAGGERED:
+        return 0.0
+    part = int.from_bytes(sha256(key.encode()).digest()[:4]) / 2**32
+    return part * min(LONGEST_STAGGER, STAGGER_SHARE * seconds)
 
 
 def hand_back(seconds: float) -> float:

@@ -8,8 +8,9 @@ line and the folder of the tree `species.TREE`.
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from qfarm.costs.model import Start
 from qfarm.engines import refusals
-from qfarm.engines.aims import settings, species
+from qfarm.engines.aims import costs, settings, species
 from qfarm.engines.aims.aids import LADDER
 from qfarm.engines.aims.control import control_in
 from qfarm.engines.aims.geometry import geometry_in
@@ -45,6 +46,14 @@ class AimsEngine(EngineDefaults):
     def basis_set(self, level: LevelOfTheory) -> str | None:
         """None: the tier is the name that the field knows."""
         return None
+
+    def cost_size(self, level: LevelOfTheory, atoms: Mapping[int, int]) -> float:
+        """Number of basis functions."""
+        return float(costs.functions(level.basis, atoms))
+
+    def start_costs(self, level: LevelOfTheory, task: TaskKind) -> Start:
+        """What a calculation costs on one core, as long as nothing was measured."""
+        return costs.start()
 
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""

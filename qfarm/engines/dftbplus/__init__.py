@@ -16,8 +16,9 @@ It prints neither the change of the eigenvalue sum nor that of the forces, so a 
 from collections.abc import Mapping
 from typing import Final
 
+from qfarm.costs.model import Start
 from qfarm.engines.base import Command, EngineDefaults, Exit, Job, Parameters, Restart
-from qfarm.engines.dftbplus import checks, hsd_input, options, output
+from qfarm.engines.dftbplus import checks, costs, hsd_input, options, output
 from qfarm.engines.dftbplus.parameters import slater_koster_files, symbols
 from qfarm.engines.dftbplus.settings import LADDER
 from qfarm.engines.endings import ending
@@ -46,6 +47,14 @@ class DftbplusEngine(EngineDefaults):
 
     def basis_set(self, level: LevelOfTheory) -> None:
         """The parameters bring their basis."""
+
+    def cost_size(self, level: LevelOfTheory, atoms: Mapping[int, int]) -> float:
+        """Number of valence orbitals."""
+        return float(costs.orbitals(atoms))
+
+    def start_costs(self, level: LevelOfTheory, task: TaskKind) -> Start:
+        """What a calculation costs on one core, as long as nothing was measured."""
+        return costs.start(task)
 
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""

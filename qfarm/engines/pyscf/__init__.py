@@ -11,11 +11,13 @@ A dozen atoms fit into 400 MB, 30 into 700 MB (`intermediate`) or 1500 MB (`tigh
 `memory_mb` is used but not needed. The ADR on the basis sets has the table.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
+from qfarm.costs.model import Start
 from qfarm.engines import refusals
 from qfarm.engines.inprocess import LibraryEngine
+from qfarm.engines.pyscf import costs
 from qfarm.engines.pyscf.basis import HEAVIEST, TABLE
 from qfarm.ladder import Aid, Ladder
 from qfarm_schemas.config import TaskKind
@@ -48,6 +50,14 @@ class PyscfEngine(LibraryEngine):
         """Gaussian basis set that stands for the tier."""
         mapped = TABLE.get(level.basis)
         return None if mapped is None else mapped.label
+
+    def cost_size(self, level: LevelOfTheory, atoms: Mapping[int, int]) -> float:
+        """Number of basis functions."""
+        return float(costs.functions(level.basis, atoms))
+
+    def start_costs(self, level: LevelOfTheory, task: TaskKind) -> Start:
+        """What a calculation costs on one core, as long as nothing was measured."""
+        return costs.start(level.basis)
 
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""

@@ -9,8 +9,10 @@ import math
 from collections.abc import Callable
 from typing import Final
 
+from qfarm.costs.model import Start
 from qfarm.engines import refusals
 from qfarm.engines.inprocess import LibraryEngine
+from qfarm.engines.tblite import costs
 from qfarm.engines.tblite.settings import LADDER, TEMPERATURE, TEMPERATURE_OPTION
 from qfarm_schemas.config import TaskKind
 from qfarm_schemas.fragment import Fragment
@@ -32,6 +34,10 @@ class TbliteEngine(LibraryEngine):
 
     def basis_set(self, level: LevelOfTheory) -> None:
         """The Hamiltonian brings its basis."""
+
+    def start_costs(self, level: LevelOfTheory, task: TaskKind) -> Start:
+        """What a calculation costs on one core, as long as nothing was measured."""
+        return costs.start(task)
 
     def refuse(self, fragment: Fragment, level: LevelOfTheory, task: TaskKind) -> str | None:
         """Why the engine cannot do this, naming the remedy; None when it can."""
