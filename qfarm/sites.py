@@ -6,7 +6,11 @@ else: a neighbouring basis tier or parameter set would give other numbers.
 """
 
 import hashlib
+import os
+import re
 import shlex
+import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +19,7 @@ from typing import Final, NamedTuple
 
 from qfarm.config import FILE, Farm
 from qfarm.engines.base import Engine, Parameters, Site
+from qfarm.errors import ConfigError
 from qfarm_schemas.config import EngineConfig, FarmConfig, Partition
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier, LevelOfTheory
@@ -49,6 +54,49 @@ _TIERS: Final = (
 class _Contents(NamedTuple):
     texts: dict[str, str]
     digest: str
+
+
+def scratch_of(
+    farm: Farm, partition: Partition, environment: Mapping[str, str] | None = None
+) -> Path:
+    """Folder below which attempts of a partition run, on the node that asks.
+
+    Parameters
+    ----------
+    farm : Farm
+        Its own scratch folder counts where the partition names none.
+    partition : Partition
+        ``scratch`` may hold environment variables of the node: ``"$TMPDIR/qfarm"``.
+    environment : mapping or None
+        The variables; None: those of the calling process.
+
+    Raises
+    ------
+    ConfigError
+        One of them is not set there, or empty.
+    """
+    if not partition.scratch:
+        return farm.scratch
+    given = os.environ if environment is None else environment
+    names = [name or braced for name, braced in _VARIABLE.findall(partition.scratch)]
+    unset = [name for name in names if not given.get(name)]
+    if unset:
+        raise _unset(partition, unset)
+    filled = _VARIABLE.sub(lambda found: given[found[1] or found[2]], partition.scratch)
+    return farm.root / _at_home(filled)
+
+
+_VARIABLE: Final = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+
+
+def _unset(partition: Partition, names: list[str]) -> ConfigError:
+    return ConfigError(
+        f"scratch of partition {partition.name!r} is {partition.scratch!r}, and on "
+        f"{socket.gethostname()} there is no environment variable {', '.join(names)}",
+        f"Correct scratch of the partition in {FILE} (a batch job there that prints its "
+        "environment tells which variables there are), or set the variable by `prologue` of the "
+        "partition.",
+    )
 
 
 def settings(config: FarmConfig, partition: Partition | None, engine: str) -> EngineConfig:

@@ -8,7 +8,8 @@ from typing import Final
 from qfarm.errors import NotFoundError
 from qfarm.ladder import Ladder
 from qfarm.store.protocol import Claim, Ended, Store
-from qfarm_schemas.attempt import Attempt, Worker
+from qfarm_launchers.attribution import EndingOf, failure_of
+from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_workers import failures
 from qfarm_workers.attempt import Engines, unfinished
 
@@ -36,6 +37,10 @@ class Reaper:
         two heartbeats before the reaper's eyes: after an outage all leases have ended.
     killed : bool
         Whether the user had this launcher's own workers killed.
+    ending_of : callable or None
+        How a worker's batch job ended, where that is known: it tells why the worker was lost.
+    slots_of : callable or None
+        Attempts that run at once in a worker's batch job; None: one.
     """
 
     store: Store
@@ -43,6 +48,8 @@ class Reaper:
     engines: Engines
     heartbeat: float
     killed: bool = False
+    ending_of: EndingOf | None = None
+    slots_of: Callable[[Worker], int] | None = None
 
     def reap(self, gone: Callable[[Worker], bool]) -> list[Attempt]:
         """End the attempts whose worker is gone or gives no sign of life; those that were ended."""
@@ -56,11 +63,18 @@ class Reaper:
 
     def _ended(self, claim: Claim) -> Ended:
         holder = claim.taken_from or claim.worker
-        stopped = holder.job == self.me.job and self.killed
-        why = failures.interrupted if stopped else failures.lost_worker
-        failure = why(holder.host, holder.pid)
-        finished = unfinished(claim, holder, failure, self._ladder(claim))
+        finished = unfinished(claim, holder, self._why(holder), self._ladder(claim))
         return Ended(claim, finished.attempt, finished.decision)
+
+    def _why(self, holder: Worker) -> Failure:
+        """Why a worker was lost, as far as anybody can tell."""
+        if holder.job == self.me.job and self.killed:
+            return failures.interrupted(holder.host, holder.pid)
+        ending = self.ending_of(holder) if self.ending_of is not None else None
+        if ending is None:
+            return failures.lost_worker(holder.host, holder.pid)
+        slots = self.slots_of(holder) if self.slots_of is not None else 1
+        return failure_of(holder, ending, slots)
 
     def _ladder(self, claim: Claim) -> Ladder:
         try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -13,7 +14,13 @@ from rich.text import Text
 
 from qfarm.cli.draw import Ink, trace
 from qfarm.cli.table import table
-from qfarm.cli.wording import duration, level_words, rung_words, thresholds_words
+from qfarm.cli.wording import (
+    duration,
+    environment_words,
+    level_words,
+    rung_words,
+    thresholds_words,
+)
 from qfarm.store.protocol import Row, StageState, View
 from qfarm_schemas.attempt import Attempt, Failure
 from qfarm_schemas.config import Stage, TaskKind
@@ -125,6 +132,7 @@ def _stage(view: View, row: Row, page: Page) -> Iterator[Part]:
         yield from _task(stage)
     if attempts:
         yield _attempts(attempts)
+        yield from _environments(attempts)
         yield from _last(attempts[-1], stage, page)
     if row.state is StageState.FAILED:
         yield f"Why it failed: {row.reason}"
@@ -141,6 +149,18 @@ def _task(stage: Stage) -> Iterator[Part]:
 
 def _attempts(attempts: Sequence[Attempt]) -> Group:
     return table(_ATTEMPTS, (_attempt(attempt) for attempt in attempts), "Attempts")
+
+
+def _environments(attempts: Sequence[Attempt]) -> Iterator[Part]:
+    """Where and with what attempts ran; one line for those in a row that had the same."""
+    for environment, group in groupby(attempts, key=lambda attempt: attempt.environment):
+        numbers = [attempt.number for attempt in group]
+        words = environment_words(environment) if environment is not None else ""
+        named = (
+            f"Attempts {numbers[0]} to {numbers[-1]}" if numbers[1:] else f"Attempt {numbers[0]}"
+        )
+        if words:
+            yield f"{named}: {words}"
 
 
 def _attempt(attempt: Attempt) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from qfarm.engines import basis_set, method
-from qfarm_schemas.attempt import Rung
+from qfarm_schemas.attempt import Environment, Rung
 from qfarm_schemas.level import BasisTier, LevelOfTheory
 
 SHORTEST_ID = 11
@@ -79,6 +79,19 @@ def id_length(ids: Iterable[str]) -> int:
 def counted(number: int, noun: str) -> str:
     """Return ``1 stage``, ``2 stages``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def environment_words(environment: Environment) -> str:
+    """Where and with what an attempt ran, in one line; what is not known is left out."""
+    said = (
+        ("batch job ", environment.scheduler_job),
+        ("nodes ", environment.node_list),
+        ("", environment.cpu),
+        ("", environment.gpu),
+        ("modules ", " ".join(environment.modules)),
+        ("qfarm ", environment.qfarm),
+    )
+    return ", ".join(f"{name}{value}" for name, value in said if value)
 
 
 _THRESHOLDS: Final = (

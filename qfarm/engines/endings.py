@@ -47,6 +47,55 @@ _DISK: Final = Reason(
     "Free space in the scratch folder, or set scratch in qfarm.toml to a larger disk.",
 )
 
+_GPU_MEMORY: Final = Reason(
+    FailureKind.OUT_OF_MEMORY,
+    "the GPU ran out of memory",
+    "Let fewer slots share a GPU (slots and gpus of the partition), or run such fragments on GPUs "
+    "with more memory, or on CPUs.",
+)
+
+_FILES: Final = Reason(
+    FailureKind.CRASHED,
+    "a file system of the node failed",
+    "Nothing, if it happened once: the stage is tried again. If it is always the same node, tell "
+    'the operators; scratch on a disk of the node itself (scratch = "$TMPDIR") avoids the network.',
+)
+
+_CPU: Final = Reason(
+    FailureKind.ENGINE_MISSING,
+    "the program was built for another kind of processor",
+    "Build it for the oldest processor of the partition, or ask for nodes that it was built for "
+    "(directives of the partition, for instance --constraint).",
+)
+
+_GPU: Final = Reason(
+    FailureKind.ENGINE_MISSING,
+    "the program cannot use a GPU there",
+    "Run `nvidia-smi` on that node in a job. If it shows no GPU, set gpus of the partition, and "
+    "what its jobs ask for; errors of the GPU itself are for the operators.",
+)
+
+_LICENCE: Final = Reason(
+    FailureKind.ENGINE_MISSING,
+    "the program got no licence",
+    "Ask the operators whether the licence server runs and that node may reach it; then `qfarm "
+    "retry`.",
+)
+
+_LAUNCH: Final = Reason(
+    FailureKind.ENGINE_MISSING,
+    "MPI could not start the program on its nodes, or lost one of them",
+    "Once is nothing to mend: the stage is tried again. If it happens always, try command and "
+    "prologue of the engine by hand in a job of the partition.",
+)
+
+_BUS: Final = Reason(
+    FailureKind.CRASHED,
+    "the program lost memory that it was using (SIGBUS)",
+    "Most often /dev/shm of the node is full or too small for MPI (`df /dev/shm`, also in its "
+    "container), or a file that it had open was cut short; else the node's memory is faulty.",
+)
+
 _WALLTIME: Final = Reason(
     FailureKind.WALLTIME,
     "the batch system ended the job",
@@ -69,12 +118,56 @@ _KILLED: Final = Reason(
 
 _SAID: Final = (
     (
+        r"CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|CUDA(?: error:)? out of memory"
+        r"|OutOfMemoryError: Out of memory allocating",
+        _GPU_MEMORY,
+    ),
+    (
         r"oom[-_ ]?kill|Out Of Memory|out-of-memory handler|std::bad_alloc"
-        r"|insufficient virtual memory|Cannot allocate memory|exceeded .{0,40}memory limit",
+        r"|insufficient virtual memory|Cannot allocate memory|exceeded .{0,40}memory limit"
+        r"|\bmem \S+ exceeded limit|TERM_MEMLIMIT",
         _MEMORY,
     ),
     (r"No space left on device|Disk quota exceeded", _DISK),
-    (r"DUE TO TIME LIMIT|CANCELLED AT|DUE TO PREEMPTION|DUE TO NODE FAILURE", _WALLTIME),
+    (
+        r"DUE TO TIME LIMIT|CANCELLED AT|DUE TO PREEMPTION|DUE TO NODE FAILURE"
+        r"|^srun: error: Node failure on|Job/step already completing or completed"
+        r"|walltime \S+ exceeded limit|TERM_RUNLIMIT",
+        _WALLTIME,
+    ),
+    (
+        r"Stale (?:NFS )?file handle|(?:Remote I/O|Input/output) error|Read-only file system"
+        r"|Transport endpoint is not connected|Cannot send after transport endpoint shutdown",
+        _FILES,
+    ),
+    (
+        r"Illegal instruction|not built to run (?:on|in) (?:the|your) (?:processor|system)"
+        r"|the processor supports? Intel",
+        _CPU,
+    ),
+    (
+        r"no CUDA-capable device|CUDA_ERROR_NO_DEVICE|CUDA_ERROR_ECC_UNCORRECTABLE"
+        r"|uncorrectable ECC error|NVRM: Xid|fallen off the bus"
+        r"|CUDA driver version is insufficient|CUDA-capable device\(s\) is/are busy"
+        r"|CUDA_ERROR_(?:INVALID_DEVICE|SYSTEM_\w+|DEVICE_UNAVAILABLE)",
+        _GPU,
+    ),
+    (
+        r"could not check ?out .{0,20}licen[cs]e|licen[cs]e check ?out failed"
+        r"|(?:FLEX(?:net|lm)|licensing) error|(?:connect|connection) to the license server",
+        _LICENCE,
+    ),
+    (
+        r"^srun: error: (?:Unable to create step|Task launch for|Application launch failed"
+        r"|Unable to confirm allocation)|slurm_receive_msgs?: .*(?:fail|time[d ]* ?out)"
+        r"|Communication connection failure|task launch failed"
+        r"|(?:ORTE|PRTE) (?:has lost communication|was unable to reliably start)"
+        r"|PRTE daemon has unexpectedly failed|ORTE daemon has unexpectedly failed"
+        r"|PMI2?_Init failed|not built with SLURM's PMI support"
+        r"|MPI_INIT failed|MPI runtime init failed"
+        r"|MPI_Init(?:_thread)?(?:\([^)]*\))? failed|Fatal error in \w*MPI_Init",
+        _LAUNCH,
+    ),
     (
         r"command not found|error while loading shared libraries|cannot execute binary file"
         r"|^(?:\S*sh|env|mpirun|mpiexec|srun|slurmstepd|qfarm|execve)\b.*No such file or directory"
@@ -102,6 +195,10 @@ on, and the line that announces it says nothing of why."""
 _CODES: Final = {
     126: _MISSING,
     127: _MISSING,
+    -4: _CPU,  # SIGILL
+    132: _CPU,
+    -7: _BUS,
+    135: _BUS,
     -9: _KILLED,
     137: _KILLED,
     -15: _STOPPED,
@@ -124,14 +221,28 @@ def ending(files: Mapping[str, str], ended: Exit) -> Failure | None:
     ended : Exit
         How the process ended.
     """
+    told = said(files, ended)
+    if told is not None:
+        return told
+    silent = 0 < ended.code < 126 and not files.get("stdout.txt", "-").strip()
+    by_code = _CODES.get(ended.code, _MISSING if silent else None)
+    return _failure(by_code, files, ended, "") if by_code else None
+
+
+def said(files: Mapping[str, str], ended: Exit) -> Failure | None:
+    """Likewise by words alone; None when nothing is said."""
     for pattern, reason in _WORDS:
         for name, text in _streams(files):
             found = pattern.search(text)
             if found:
                 return _failure(reason, files, ended, f"{name}: {_line(text, found)}")
-    silent = 0 < ended.code < 126 and not files.get("stdout.txt", "-").strip()
-    by_code = _CODES.get(ended.code, _MISSING if silent else None)
-    return _failure(by_code, files, ended, "") if by_code else None
+    return None
+
+
+def signalled(files: Mapping[str, str], ended: Exit) -> Failure | None:
+    """Likewise by the signal alone that ended the process; None for one that tells nothing."""
+    reason = _CODES.get(ended.code) if ended.code < 0 else None
+    return _failure(reason, files, ended, "") if reason else None
 
 
 def _streams(files: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -32,14 +32,15 @@ def prepare(claim: Claim, bench: Bench) -> Prepared | Finished:
     try:
         engine = bench.engines(claim.stage.level.engine)
     except NotFoundError as error:
-        return stillborn(claim, failures.no_engine(error.what, error.remedy), Ladder())
+        lack = failures.no_engine(error.what, error.remedy)
+        return stillborn(claim, lack, Ladder(), bench.environment)
     decision = decide(claim.history, claim.stage, engine.ladder, claim.submitted.n_atoms)
     if not isinstance(decision, Retry):
         return exhausted(claim, decision)
     level = effective_level(claim.stage.level, decision.rung)
     place = _place(bench, engine, claim.start, level)
     if isinstance(place, Failure):
-        return stillborn(claim, place, engine.ladder)
+        return stillborn(claim, place, engine.ladder, bench.environment)
     return prepared(claim, engine, decision.rung, place, bench)
 
 
@@ -60,13 +61,14 @@ def run(prepared: Prepared, bench: Bench, stop: Event) -> Finished | None:
         folder = bench.scratch.open(prepared.claim)
     except OSError as error:
         outcome = failures.of_our_code(error, "making the scratch folder")
-        return finish(prepared, Made(outcome), started)
+        return finish(prepared, Made(outcome), started, bench.environment)
     made = _made(prepared, bench, folder, stop)
     if made is None:
         bench.scratch.close(folder, failed=False)
         return None
     trouble = "" if stop.is_set() else _keep(prepared, made.outcome, bench, folder)
-    finished = finish(prepared, _located(made, bench.scratch, folder), started)
+    located = _located(made, bench.scratch, folder)
+    finished = finish(prepared, located, started, bench.environment)
     bench.scratch.close(folder, failed=finished.record is None)
     return replace(finished, trouble=trouble)
 

@@ -8,6 +8,7 @@ from qfarm import sites
 from qfarm.config import Farm
 from qfarm.engines.base import Engine, Site
 from qfarm.sites import Missing
+from qfarm_schemas.attempt import Environment
 from qfarm_schemas.config import Partition
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
@@ -77,6 +78,8 @@ class Bench:
         Where restart files stay between attempts; None: nowhere.
     lifetime : Lifetime
         Of the worker.
+    environment : Environment or None
+        Goes into each attempt.
     """
 
     process: EngineProcess
@@ -86,3 +89,4 @@ class Bench:
     places: Places = bare
     restarts: Restarts | None = None
     lifetime: Lifetime = field(default_factory=Lifetime)
+    environment: Environment | None = None

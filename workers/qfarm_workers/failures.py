@@ -9,7 +9,8 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from qfarm.engines.base import PythonCall
+from qfarm.engines import endings
+from qfarm.engines.base import Exit, PythonCall
 from qfarm.engines.inprocess import STREAMS, TAIL_LINES, tails
 from qfarm_schemas.attempt import Failure
 from qfarm_schemas.failure import FailureKind
@@ -23,15 +24,23 @@ FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 _NO_SPACE: Final = tuple(os.strerror(number) for number in FULL)
 _VAGUE: Final = frozenset({FailureKind.CRASHED, FailureKind.BAD_OUTPUT})
+_BY_A_SIGNAL: Final = _VAGUE | {FailureKind.WALLTIME}
+"""How an engine seems to have ended that a signal to the whole batch job ended."""
 _NOT_BY_STOPPING: Final = frozenset(
     {
         FailureKind.START_UP,
         FailureKind.OUT_OF_MEMORY,
         FailureKind.SCRATCH_FULL,
         FailureKind.ENGINE_MISSING,
+        FailureKind.WALLTIME,
+        FailureKind.INTERRUPTED,
     }
 )
 """What a program that was asked to stop says as it would have without."""
+
+NEAR_SECONDS: Final = 300.0
+"""s: a job that is told to end so long before its known end, or later, has used up its walltime.
+Schedulers count in minutes, and send signals some minutes ahead where the site says so."""
 
 
 def of_process(
@@ -58,9 +67,27 @@ def refined(failure: Failure, ended: Ended, files: Mapping[str, str]) -> Failure
         return failure
     if any(mark in files.get(name, "") for mark in _NO_SPACE for name in STREAMS):
         return _scratch_full(failure.cause, failure.evidence | tails(files))
-    if ended.code is None or ended.code >= 0:
+    if ended.code is None or ended.code == 0:  # who ended in order may have warned of anything
         return failure
-    name = _signal_name(ended.code)
+    outside = _from_outside(failure, ended.code, files)
+    if outside is not None:
+        return outside
+    return failure if ended.code > 0 else _with_signal(failure, ended, ended.code)
+
+
+def _from_outside(failure: Failure, code: int, files: Mapping[str, str]) -> Failure | None:
+    """What the system or the batch system says of a crash, in words or by the signal."""
+    ended = Exit(code)
+    by_signal = None if -code == signal.SIGKILL else endings.signalled(files, ended)
+    known = endings.said(files, ended) or by_signal
+    if known is None:
+        return None
+    evidence = failure.evidence | known.evidence
+    return known.model_copy(update={"evidence": evidence, "checks": failure.checks})
+
+
+def _with_signal(failure: Failure, ended: Ended, code: int) -> Failure:
+    name = _signal_name(code)
     seen: Evidence = {"signal": name, "peak memory, MB": round(ended.peak_memory_mb)}
     evidence = failure.evidence | seen
     remedy = _KILLED if name == "SIGKILL" else failure.remedy
@@ -75,6 +102,66 @@ def asked_to_stop(failure: Failure, ended: Ended, limits: Limits) -> Failure:
     late = _out_of_time(ended, limits)
     evidence = failure.evidence | late.evidence | said
     return late.model_copy(update={"evidence": evidence, "checks": failure.checks})
+
+
+def job_ended(host: str, pid: int, left: float | None) -> Failure:
+    """The batch job was told to end in the middle of the attempt; restart files are kept.
+
+    Parameters
+    ----------
+    host, pid : str, int
+        The worker's.
+    left : float or None
+        Seconds to the known end of the job, by its walltime; None: not known.
+    """
+    evidence: Evidence = {"host": host, "pid": pid}
+    if left is not None:
+        evidence["walltime left, s"] = round(left, 1)
+    return _told_at_the_end(evidence) if left is None or left <= NEAR_SECONDS else _told(evidence)
+
+
+def _told_at_the_end(evidence: Evidence) -> Failure:
+    return Failure(
+        kind=FailureKind.WALLTIME,
+        cause="the batch job was told to end in the middle of the attempt, as at the end of its "
+        "walltime",
+        evidence=evidence,
+        remedy="Once is nothing to mend: the stage goes on in the next job. If it happens again "
+        "and again, set walltime of the partition in qfarm.toml to what the scheduler grants: "
+        "then workers end in time.",
+    )
+
+
+def _told(evidence: Evidence) -> Failure:
+    return Failure(
+        kind=FailureKind.INTERRUPTED,
+        cause="the batch job was told to end long before its walltime, as when it is cancelled or "
+        "gives way to another, in the middle of the attempt",
+        evidence=evidence,
+        remedy="Nothing: the stage goes on in the next job, and this costs no retry.",
+    )
+
+
+def ended_with_job(failure: Failure, ended: Ended, told: Failure | None) -> Failure:
+    """What an engine left undone because its batch job was told to end is not its fault.
+
+    The batch system signals every process of the job, the engine and its supervisor among them.
+
+    Parameters
+    ----------
+    failure : Failure
+        What was made of the engine's end.
+    ended : Ended
+        How it ended.
+    told : Failure or None
+        What `job_ended` says, if the worker was told to end; None if it was not.
+    """
+    stopped = ended.asked and failure.kind not in _NOT_BY_STOPPING
+    if told is None or not (stopped or failure.kind in _BY_A_SIGNAL):
+        return failure
+    words: Evidence = {"the engine said": f"{failure.kind.value}: {failure.cause}"}
+    evidence = failure.evidence | told.evidence | words
+    return told.model_copy(update={"evidence": evidence, "checks": failure.checks})
 
 
 def with_ranks(failure: Failure, ranks: int) -> Failure:

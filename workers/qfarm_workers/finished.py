@@ -1,6 +1,6 @@
 """Finished: what is committed of an attempt, namely its account, the decision and the record."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from qfarm.ladder import (
     effective_level,
 )
 from qfarm.store.protocol import Claim
-from qfarm_schemas.attempt import Attempt, Cost, Failure, Outcome, Rung, Worker
+from qfarm_schemas.attempt import Attempt, Cost, Environment, Failure, Outcome, Rung, Worker
 from qfarm_schemas.check import Check
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.record import Provenance, Record
@@ -71,12 +71,16 @@ class _Run:
     started: datetime
     finished: datetime
     threads: int = 1
+    environment: Environment | None = None
 
 
-def finish(prepared: Prepared, made: Made, started: datetime) -> Finished:
-    """What is committed of an attempt that this worker made."""
+def finish(
+    prepared: Prepared, made: Made, started: datetime, environment: Environment | None = None
+) -> Finished:
+    """What is committed of an attempt that this worker made, in its environment."""
     claim, now = prepared.claim, datetime.now(UTC)
-    made_by = _Run(prepared.rung, claim.worker, started, now, prepared.job.threads)
+    threads = prepared.job.threads
+    made_by = _Run(prepared.rung, claim.worker, started, now, threads, environment)
     attempt = _attempt(claim, made_by, made)
     if prepared.engine.goes_on(prepared.job):
         attempt = attempt.model_copy(update={"continued_from": prepared.kept.number})
@@ -107,9 +111,12 @@ def unfinished(claim: Claim, by: Worker, failure: Failure, ladder: Ladder) -> Fi
     return Finished(attempt, _decide(claim, attempt, ladder))
 
 
-def stillborn(claim: Claim, failure: Failure, ladder: Ladder) -> Finished:
-    """What is committed of an attempt that cannot start."""
-    return unfinished(claim, claim.worker, failure, ladder)
+def stillborn(
+    claim: Claim, failure: Failure, ladder: Ladder, environment: Environment | None = None
+) -> Finished:
+    """What is committed of an attempt that cannot start in its environment."""
+    lost = unfinished(claim, claim.worker, failure, ladder)
+    return replace(lost, attempt=lost.attempt.model_copy(update={"environment": environment}))
 
 
 def exhausted(claim: Claim, decision: Done | GiveUp) -> Finished:
@@ -146,6 +153,7 @@ def _attempt(claim: Claim, run: _Run, made: Made) -> Attempt:
         scf_trace=result.scf_trace if result else (),
         optimisation_trace=result.optimisation_trace if result else (),
         engine_version=result.engine_version if result else "",
+        environment=run.environment,
     )
 
 

@@ -163,7 +163,7 @@ def _tried(subject: Subject, level: LevelOfTheory) -> tuple[Finding, bool]:
         what = f"it refuses water at {level_name(level)}: {refused}"
         return _broken(subject, what, "Correct the level of theory in the protocol."), False
     try:
-        tried = trial.run(subject.farm, subject.engine, subject.partition, level)
+        tried = trial.run(subject.farm, subject.partition, level)
     except OSError as error:
         what = f"it was not tried: no scratch folder could be made ({error})"
         return _broken(subject, what, "Cure the scratch space first."), True
