@@ -61,7 +61,6 @@ LEVELS: Final[Mapping[str, tuple[LevelOfTheory, ...]]] = {
             thresholds=Thresholds(eigenvalues=None, forces=None),
         ),
     ),
-    "gpu4pyscf": (LevelOfTheory(engine="gpu4pyscf", basis=BasisTier.INTERMEDIATE, **_PBE0),),
     "pyscf": (LevelOfTheory(engine="pyscf", basis=BasisTier.INTERMEDIATE, **_PBE0),),
     "tblite": (LevelOfTheory(engine="tblite", method="GFN2-xTB", dispersion="intrinsic"),),
 }
