@@ -25,7 +25,7 @@ overestimates: against the difference of two full gradients the ratio was 1.1 to
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,13 @@ class State:
         return float((self.mo_energy * self.mo_occ).sum())
 
 
+class ForceChange(Protocol):
+    """What tells how forces change between two iterations."""
+
+    def change(self, before: State, after: State) -> FloatArray:
+        """Forces of `after` minus those of `before`, (n_atoms, 3), eV/A."""
+
+
 @dataclass(frozen=True, eq=False)
 class Gradient:
     """A PySCF gradient object after its run, and the matrix v^A it has used."""
@@ -71,12 +78,16 @@ class Gradient:
     method: Any
     potential: FloatArray  # (3, n_ao, n_ao) or (2, 3, n_ao, n_ao)
 
+    def change(self, before: State, after: State) -> FloatArray:
+        """To first order, for the potential is that of `after`."""
+        return force_change(before, after, self)
+
 
 def convergence(
-    before: State, after: State, gradient: Gradient, overlap: FloatArray
+    before: State, after: State, gradient: ForceChange, overlap: FloatArray
 ) -> Convergence:
     """Measure the last iteration, from `before` to `after`."""
-    forces = force_change(before, after, gradient)
+    forces = gradient.change(before, after)
     return Convergence(
         energy=abs(after.energy - before.energy) * HARTREE,
         eigenvalues=abs(after.eigenvalue_sum - before.eigenvalue_sum) * HARTREE,

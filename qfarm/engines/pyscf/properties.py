@@ -69,6 +69,8 @@ def partition(mean_field: Any, level: LevelOfTheory) -> Hirshfeld:
         If a free atom does not converge.
     """
     mol, grids = mean_field.mol, mean_field.grids
+    if grids.coords is None:  # the SCF ran elsewhere
+        grids.build(with_non0tab=True)
     density = mean_field._numint.get_rho(mol, total(np.asarray(mean_field.make_rdm1())), grids)
     return hirshfeld(mol, grids, density, basis=TABLE[level.basis].name, xc=level.method)
 

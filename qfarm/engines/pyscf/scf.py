@@ -8,7 +8,7 @@ hook its extra cycle reports false failures; the hook here is the only judge of 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -160,10 +160,29 @@ def mean_field(job: Job) -> Any:
     return solver.density_fit(auxbasis=TABLE[job.level.basis].auxiliary)
 
 
-def solve(job: Job, settings: Settings) -> Solution:
+class Diis(Protocol):
+    """What runs one SCF by DIIS: PySCF itself (`diis`), or a device in its place."""
+
+    def __call__(self, solver: Any, trace: Trace, density: Any, tolerances: Tolerances) -> bool:
+        """Converge `solver`, set up with grid and aids, from `density`; True when it converged.
+
+        Each iteration goes through `trace`; the last one's energy and orbitals are left in
+        `solver`. `density` None: PySCF's initial guess.
+        """
+
+
+def diis(solver: Any, trace: Trace, density: Any, tolerances: Tolerances) -> bool:
+    """Run PySCF's own SCF."""
+    solver.check_convergence = hook(trace.diis_step, tolerances)
+    solver.kernel(dm0=density)
+    return bool(solver.converged)
+
+
+def solve(job: Job, settings: Settings, by: Diis = diis) -> Solution:
     """Converge the density of a job and test its stability where `worth_testing` says so."""
     solver = mean_field(job)
-    run = _Run(solver, Trace(solver.get_ovlp()), settings, grid_level(job.level, job.fragment))
+    level = grid_level(job.level, job.fragment)
+    run = _Run(solver, Trace(solver.get_ovlp()), settings, level, by)
     if not run.phase(COARSE_GRID, settings, _looser(START, settings)):
         return run.ended(converged=False)
     return run.aided() if settings.aided else run.closed()
@@ -205,6 +224,7 @@ class _Run:
     trace: Trace
     settings: Settings
     fine: int  # grid level
+    by: Diis
 
     def aided(self) -> Solution:
         """Converge with the aids; close only what is stable, as plain DIIS leaves a saddle."""
@@ -249,21 +269,15 @@ class _Run:
             self.solver.grids = _grid(self.solver.mol, level)
         density = None if self.solver.mo_coeff is None else self.solver.make_rdm1()
         _apply(self.solver, settings)
-        run = _newton if settings.second_order else _diis
+        run: Diis = _newton if settings.second_order else self.by
         return run(self.solver, self.trace, density, tolerances)
-
-
-def _diis(solver: Any, trace: Trace, density: Any, tolerances: Tolerances) -> bool:
-    solver.check_convergence = _hook(trace.diis_step, tolerances)
-    solver.kernel(dm0=density)
-    return bool(solver.converged)
 
 
 def _newton(solver: Any, trace: Trace, density: Any, tolerances: Tolerances) -> bool:
     """Run the second-order solver and give its orbitals to `solver`."""
     second = solver.newton()
     second.conv_tol_grad = tolerances.conv_tol_grad / 3  # it rotates no further than this
-    second.check_convergence = _hook(trace.newton_step, tolerances)
+    second.check_convergence = hook(trace.newton_step, tolerances)
     second.kernel(dm0=density)
     for name in ("mo_coeff", "mo_occ", "mo_energy", "e_tot"):
         setattr(solver, name, getattr(second, name))
@@ -284,7 +298,7 @@ def _grid(mol: gto.Mole, level: int) -> Any:
     return grid
 
 
-def _hook(step: Callable[[Envs], ScfIteration], tolerances: Tolerances) -> Callable[[Envs], bool]:
+def hook(step: Callable[[Envs], ScfIteration], tolerances: Tolerances) -> Callable[[Envs], bool]:
     """PySCF's convergence hook: record the iteration, then compare it with `tolerances`."""
 
     def within(envs: Envs) -> bool:
