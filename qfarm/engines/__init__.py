@@ -13,6 +13,7 @@ TABLE: Mapping[str, str] = MappingProxyType(
     {
         "aims": "qfarm.engines.aims",
         "dftbplus": "qfarm.engines.dftbplus",
+        "gpu4pyscf": "qfarm.engines.gpu4pyscf",
         "pyscf": "qfarm.engines.pyscf",
         "tblite": "qfarm.engines.tblite",
     }

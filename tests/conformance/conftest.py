@@ -3,8 +3,8 @@
 import pytest
 
 from conformance.engine_cases import CASES, Case
-from conformance.engine_runs import Made, make_job, run
-from qfarm.engines import TABLE, engine
+from conformance.engine_runs import Made, make_job, run, runnable
+from qfarm.engines import TABLE
 from qfarm.engines.base import Engine
 
 
@@ -21,7 +21,7 @@ def case(name: str) -> Case:
 
 @pytest.fixture(scope="session")
 def tested(name: str) -> Engine:
-    return engine(name)
+    return runnable(name)
 
 
 @pytest.fixture(scope="session")

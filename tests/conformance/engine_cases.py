@@ -3,18 +3,19 @@
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from conformance import engine_inputs
 from conformance.engine_inputs import Input
-from qfarm.engines.base import Site
+from qfarm.engines.base import Engine, Site
 from qfarm_schemas.config import TaskKind
 from qfarm_schemas.elements import SYMBOLS
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
+from support.gpu_on_cpu import OnCpu
 from support.species import species_texts
 
 WATER = Fragment(
@@ -101,6 +102,12 @@ class Case:
         Lines of a long output around which every cut is tried.
     recorded : str
         Module of `support` whose ``recorded()`` gives outputs of the real program.
+    without_gpu : Engine or None
+        What runs in place of an engine that needs a GPU, where there is none: its own code, on a
+        device that is the CPU.
+    repeats : float
+        eV: by how much energies of equal jobs may differ, because threads of a GPU sum in any
+        order; 0: all files are equal.
     """
 
     level: LevelOfTheory
@@ -123,6 +130,8 @@ class Case:
     gradient_level: LevelOfTheory | None = None
     markers: re.Pattern[str] = re.compile(r"(?!)")
     recorded: str = ""
+    without_gpu: Engine | None = None
+    repeats: float = 0.0
 
 
 def up_to_farewell(case: Case, file: str, text: str) -> str:
@@ -282,3 +291,5 @@ CASES = {
         },
     ),
 }
+
+CASES["gpu4pyscf"] = replace(CASES["pyscf"], library="cupy", without_gpu=OnCpu(), repeats=1e-6)

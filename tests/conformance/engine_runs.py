@@ -4,10 +4,11 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from conformance.engine_cases import WATER, Case
+from conformance.engine_cases import CASES, WATER, Case
 from qfarm import verdict
+from qfarm.engines import engine
 from qfarm.engines.base import Engine, Exit, Job
 from qfarm.ladder import Aid
 from qfarm_schemas.attempt import Failure
@@ -15,7 +16,11 @@ from qfarm_schemas.config import Stage, TaskKind
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.result import Result
 from qfarm_workers import restart, scratch
+from support.needs import has_gpu
 from support.run_engine import SECONDS, Ran, program_of
+
+OURS: Final = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+"""Lets a child process find `support`."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,12 @@ class Made(Ran):
     """A run and the folder it was made in."""
 
     folder: Path
+
+
+def runnable(name: str) -> Engine:
+    """The engine, or what runs in its place where there is no GPU."""
+    other = None if has_gpu() else CASES[name].without_gpu
+    return other or engine(name)
 
 
 def make_job(case: Case, task: TaskKind = TaskKind.SINGLE_POINT, **fields: Any) -> Job:
@@ -54,7 +65,7 @@ def run(engine: Engine, job: Job, folder: Path, plan: str = "") -> Made:
         code = subprocess.run(
             argv,
             cwd=folder,
-            env={**os.environ, **extra, **({"DOUBLE_PLAN": plan} if plan else {})},
+            env={**os.environ, **OURS, **extra, **({"DOUBLE_PLAN": plan} if plan else {})},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

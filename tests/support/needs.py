@@ -21,3 +21,17 @@ def shared_fixture(name: str) -> Path:
     folder = Path(os.environ.get("QFARM_SHARED", beside)) / "fixtures" / name
     need(folder.is_dir(), f"the recorded outputs {folder}")
     return folder
+
+
+def has_gpu() -> bool:
+    """Whether this machine shows a GPU of NVIDIA."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def need_gpu() -> None:
+    """Skip the running test, or module, where there is no GPU, also with ``QFARM_CI=1``.
+
+    No machine can be asked to have one. Where there is one, `need` asks for its software.
+    """
+    if not has_gpu():
+        pytest.skip("needs a GPU", allow_module_level=True)
