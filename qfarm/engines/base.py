@@ -69,6 +69,8 @@ class Site(Model):
         Environment variables.
     ranks : int
         MPI ranks.
+    gpu : bool
+        Whether the program is built for GPUs and shall use them.
     texts : dict
         Text of each file of `Parameters.names` (empty where they are linked).
     digest : str
@@ -79,6 +81,7 @@ class Site(Model):
     prologue: tuple[str, ...] = ()
     environment: dict[str, str] = Field(default_factory=dict)
     ranks: int = 1
+    gpu: bool = False
     texts: dict[str, str] = Field(default_factory=dict)
     digest: str = ""
 

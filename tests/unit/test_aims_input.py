@@ -325,3 +325,13 @@ def test_an_open_shell_needs_the_density_of_both_spins() -> None:
     assert density_files(job(fragment=RADICAL)) == set(both)
     assert not reads_density(job(restart=DENSITY, **wanted))
     assert reads_density(job(restart=both, **wanted))
+
+
+def test_a_gpu_build_is_told_to_use_gpus_and_nothing_else_changes() -> None:
+    plain = job()
+    gpu = plain.model_copy(update={"site": plain.site.model_copy(update={"gpu": True})})
+    lines, more = control_in(plain).splitlines(), control_in(gpu).splitlines()
+    assert "use_gpu" not in lines
+    assert [line for line in more if line != "use_gpu"] == lines
+    assert more.count("use_gpu") == 1
+    assert more.index("use_gpu") < next(i for i, line in enumerate(more) if "species" in line)

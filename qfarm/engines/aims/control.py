@@ -32,7 +32,7 @@ Lines = Iterator[tuple[str, str]]
 
 def control_in(job: Job) -> str:
     """Text of control.in."""
-    lines = "".join(f"{keyword:<26}{value}\n" for keyword, value in keywords(job))
+    lines = "".join(f"{keyword:<26}{value}".rstrip() + "\n" for keyword, value in keywords(job))
     return lines + species.pasted(job.fragment, job.level, job.site.texts)
 
 
@@ -54,6 +54,7 @@ def keywords(job: Job) -> Lines:
     yield from _overlap(job)
     yield from _restart(job, rung)
     yield from _wanted(rung)
+    yield from _gpu(job)
 
 
 def _electrons(job: Job) -> Lines:
@@ -100,6 +101,16 @@ def _overlap(job: Job) -> Lines:
 def _restart(job: Job, rung: ScfSettings) -> Lines:
     task = "read_and_write" if settings.reads_density(job) else "write"
     yield "elsi_restart", f"{task} {rung.write_every}"
+
+
+def _gpu(job: Job) -> Lines:
+    """``use_gpu``, a word without value: all that FHI-aims has on GPUs.
+
+    It changes where integrals, density and forces are summed, and no setting of theirs (FHI-aims
+    manual, appendix G). ``elsi_elpa_gpu``, for the eigensolver, gains little with hybrids.
+    """
+    if job.site.gpu:
+        yield "use_gpu", ""
 
 
 def _wanted(rung: ScfSettings) -> Lines:
