@@ -21,8 +21,10 @@ from qfarm.store.launches import LAUNCHES
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Ended
 from qfarm.store.queue import held_by
+from qfarm.store.ready import FAILED_ON
 from qfarm.store.transitions import HEAD, Transition, archived, moved
-from qfarm_schemas.attempt import Attempt
+from qfarm_schemas.attempt import Attempt, Failure
+from qfarm_schemas.failure import Budget
 from qfarm_schemas.record import Record
 
 _NOT_BEGUN: Final = "given back by its worker, which had not begun"
@@ -206,7 +208,7 @@ def _write(
     session = transaction.session
     follows = [_consequence(item) for item in held]
     moves = [
-        moved(item.head, after.state, unset=["lease"], **after.fields)
+        moved(item.head, after.state, unset=["lease", FAILED_ON], **after.fields)
         for item, after in zip(held, follows, strict=True)
     ]
     connection["fireworks"].bulk_write([*moves, *_releases(held)], session=session)
@@ -228,7 +230,8 @@ def _consequence(held: _Held) -> _Consequence:
         case Done():
             return _Consequence("COMPLETED", "COMPLETED", counted)
         case Retry():
-            return _Consequence("READY", "FIZZLED", counted | archived(held.head))
+            again = counted | _failed_on(attempt) | archived(held.head)
+            return _Consequence("READY", "FIZZLED", again)
         case GiveUp(reason, remedy):
             # Whoever makes it ready again, `qfarm retry` or `lpad rerun_fws`, starts afresh.
             failed = {
@@ -236,6 +239,14 @@ def _consequence(held: _Held) -> _Consequence:
                 "spec__qfarm__since": attempt.number,
             }
             return _Consequence("FIZZLED", "FIZZLED", counted | failed)
+
+
+def _failed_on(attempt: Attempt) -> Document:
+    """Where it failed, if another node may do better."""
+    outcome = attempt.outcome
+    if isinstance(outcome, Failure) and outcome.kind.budget is Budget.NODE:
+        return {FAILED_ON: attempt.worker.host}
+    return {}
 
 
 def _releases(held: Iterable[_Held]) -> list[UpdateOne]:

@@ -1,12 +1,15 @@
 """Fragments and stages: stored once under the hash of their content, checked at each reading."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
 from typing import Final, TypeVar
 
 from qfarm.plan import Plan
 from qfarm.store.codec import decode, encode, encode_flat
 from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.entry import Entry, Foreign, check
+from qfarm.store.wish import Wish
 from qfarm_schemas.config import Stage
 from qfarm_schemas.fragment import Fragment
 
@@ -18,6 +21,12 @@ Known = Mapping[str, Fragment | Foreign]
 
 _KEPT: Final = 256
 """Fragments that a reader keeps: whoever did one stage of a fragment often gets the next."""
+
+_FRESH: Final = 1.0
+"""s: how long a list of all stages is taken to be complete."""
+
+_NONE: Final = ("",)
+"""Stages of a name that none has."""
 
 _Content = TypeVar("_Content", Fragment, Stage)
 
@@ -32,6 +41,7 @@ class Contents:
         self._connection = connection
         self._stages: dict[str, Stage] = {}
         self._fragments: dict[str, Fragment] = {}
+        self._listed: tuple[float, tuple[Stage, ...]] = (-_FRESH, ())
 
     def fragment(self, fragment_id: str) -> Fragment | Foreign:
         """The fragment, with the labels of its first submission."""
@@ -45,6 +55,27 @@ class Contents:
                 return found
             self._stages[stage_id] = found
         return self._stages[stage_id]
+
+    def every_stage(self) -> tuple[Stage, ...]:
+        """All stages that were ever submitted, as of a moment ago."""
+        at, stages = self._listed
+        if monotonic() - at > _FRESH:
+            at, names = monotonic(), self._connection[STAGES]
+            found = self._connection.retry(lambda: list(names.find({}, {"_id": 1})))
+            read = [self.stage(item["_id"]) for item in found if isinstance(item["_id"], str)]
+            stages = tuple(stage for stage in read if isinstance(stage, Stage))
+            self._listed = (at, stages)
+        return stages
+
+    def narrowed(self, wish: Wish) -> Wish:
+        """The wish with the names of the stages that its levels leave, which the queue is indexed by.
+
+        Without this a worker for few levels would read all that is before them in the queue.
+        """
+        if wish.levels is None or wish.stages:
+            return wish
+        names = {stage.name for stage in self.every_stage() if stage.level.id in wish.levels}
+        return replace(wish, stages=tuple(sorted(names)) or _NONE)
 
     def find(self, fragment_ids: Sequence[str]) -> Known:
         """Fragments, as far as they are there and whole, for `resolve`."""

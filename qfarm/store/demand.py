@@ -7,7 +7,6 @@ from pydantic import JsonValue
 
 from qfarm.store.codec import decode
 from qfarm.store.connection import Connection, Document
-from qfarm.store.contents import STAGES, Contents
 from qfarm.store.expressions import literal
 from qfarm.store.fleet import Demand, Sample
 from qfarm.store.histories import RECORDS
@@ -17,7 +16,6 @@ from qfarm.store.ready import ORDER, SEEN, ahead, ready
 from qfarm.store.wish import Wish
 from qfarm_schemas.arrays import Numbers
 from qfarm_schemas.base import Model
-from qfarm_schemas.config import Stage
 
 COSTS: Final = "costs"
 _LAST: Final = "last"
@@ -49,13 +47,6 @@ def demand(connection: Connection, partition: str, wish: Wish, limit: int, sampl
     fit = [one for one in seen if wish.fits is None or wish.fits(one)]
     count = len(fit) if wish.fits is not None else _count(connection, query, limit)
     return Demand(count, tuple(fit[:sample]), _running(connection, partition))
-
-
-def levels(connection: Connection, contents: Contents) -> Mapping[str, str]:
-    """See `Fleet.levels`."""
-    found = connection.retry(lambda: list(connection[STAGES].find({}, {"_id": 1})))
-    stages = (contents.stage(item["_id"]) for item in found if isinstance(item["_id"], str))
-    return {stage.level.id: stage.level.engine for stage in stages if isinstance(stage, Stage)}
 
 
 def samples(connection: Connection, size: int) -> tuple[Sample, ...]:

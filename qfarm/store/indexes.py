@@ -34,6 +34,16 @@ INDEXES: Final = {
             ],
             name="counts",
         ),
+        IndexModel(
+            [
+                ("spec.qfarm.stage", ASCENDING),
+                ("spec._category", ASCENDING),
+                ("spec._priority", DESCENDING),
+                ("fw_id", ASCENDING),
+            ],
+            name="claim_stage",
+            partialFilterExpression={"state": "READY"},
+        ),
         IndexModel([("spec.qfarm.workflow", ASCENDING), ("fw_id", ASCENDING)]),
         IndexModel([("spec.qfarm.fragment_id", ASCENDING), ("fw_id", ASCENDING)]),
     ],
@@ -44,7 +54,15 @@ INDEXES: Final = {
         IndexModel("locked", sparse=True),
     ],
     "launches": [IndexModel("launch_id", unique=True), IndexModel("fw_id")],
-    "attempts": [IndexModel([("key", ASCENDING), ("number", ASCENDING)], unique=True)],
+    "attempts": [
+        IndexModel([("key", ASCENDING), ("number", ASCENDING)], unique=True),
+        IndexModel(
+            [("outcome.kind", ASCENDING), ("finished", ASCENDING)],
+            name="failures",
+            partialFilterExpression={"outcome.kind": {"$exists": True}},
+        ),
+    ],
+    "jobs": [IndexModel([("partition", ASCENDING), ("ended", ASCENDING)])],
     "records": [
         IndexModel([("store.workflow", ASCENDING), ("store.fw_id", ASCENDING)]),
         IndexModel("arrays", sparse=True),

@@ -89,13 +89,13 @@ class MongoStore:
         self, worker: Worker, lease_seconds: float, wish: Wish = ANYTHING
     ) -> Claim | Refusal | None:
         """See `Store.claim`."""
-        return self._queue.claim(worker, lease_seconds, wish)
+        return self._queue.claim(worker, lease_seconds, self._contents.narrowed(wish))
 
     def claim_many(
         self, worker: Worker, lease_seconds: float, limit: int, wish: Wish = ANYTHING
     ) -> tuple[Claim | Refusal, ...]:
         """See `Store.claim_many`."""
-        return self._queue.claim_many(worker, lease_seconds, limit, wish)
+        return self._queue.claim_many(worker, lease_seconds, limit, self._contents.narrowed(wish))
 
     def heartbeat(self, claim: Claim, lease_seconds: float, rung: Rung | None = None) -> bool:
         """See `Store.heartbeat`."""
@@ -123,7 +123,7 @@ class MongoStore:
 
     def busy(self, partition: str, wish: Wish = ANYTHING) -> bool:
         """See `Store.busy`."""
-        return queries.busy(self._connection, partition, wish)
+        return queries.busy(self._connection, partition, self._contents.narrowed(wish))
 
     def counts(self) -> tuple[StageCount, ...]:
         """See `Store.counts`."""

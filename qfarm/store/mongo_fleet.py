@@ -103,11 +103,12 @@ class MongoFleet:
 
     def demand(self, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
         """See `Fleet.demand`."""
-        return demand.demand(self._connection, partition, wish, limit, sample)
+        narrowed = self._contents.narrowed(wish)
+        return demand.demand(self._connection, partition, narrowed, limit, sample)
 
     def levels(self) -> Mapping[str, str]:
         """See `Fleet.levels`."""
-        return demand.levels(self._connection, self._contents)
+        return {stage.level.id: stage.level.engine for stage in self._contents.every_stage()}
 
     def samples(self, size: int) -> tuple[Sample, ...]:
         """See `Fleet.samples`."""

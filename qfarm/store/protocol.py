@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from qfarm.ladder import Decision
 from qfarm.plan import Plan
 from qfarm.store.fleet import Fleet
-from qfarm.store.wish import ANYTHING, Wish
+from qfarm.store.wish import ANYTHING, Ahead, Wish
 from qfarm_schemas.attempt import Attempt, Rung, Worker
 from qfarm_schemas.config import Stage, TaskKind
 from qfarm_schemas.fragment import Fragment
@@ -196,7 +196,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Running:
-    """An attempt under way."""
+    """An attempt under way; `ahead` is what was seen of its stage before it was claimed."""
 
     fragment_id: str
     key: str
@@ -206,6 +206,7 @@ class Running:
     worker: Worker
     claimed: datetime
     lease_ends: datetime
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from qfarm.store.protocol import (
 )
 from qfarm.store.ready import ORDER, SEEN, fitting, ready
 from qfarm.store.selection import pages, stage_query
-from qfarm.store.wish import ANYTHING, SIGHT, Wish
+from qfarm.store.wish import ANYTHING, SIGHT, Ahead, Wish
 from qfarm_schemas.config import Stage
 from qfarm_schemas.record import Record
 
@@ -221,6 +221,7 @@ def _running(entry: Entry, lease: Lease) -> Running:
         worker=lease.worker,
         claimed=lease.claimed,
         lease_ends=lease.expires,
+        ahead=Ahead(entry.stage, entry.level_id, entry.formula, entry.n_atoms),
     )
 
 

@@ -100,8 +100,8 @@ ROLES: Final = (
     ),
     Role(
         SUBMITTER,
-        "people: submit, retry, cancel, and all that a dashboard may",
-        "submit, retry, cancel",
+        "people: submit, retry, cancel, pause, and all that a dashboard may",
+        "submit, retry, cancel, launcher pause",
         ("read",),
         (
             Grant("fragments", _INSERT, "submit: stored once under the hash of their content"),
@@ -110,13 +110,14 @@ ROLES: Final = (
             Grant("workflows", _UPSERT, "submit inserts; retry and cancel write the state"),
             Grant("fireworks", _UPSERT, "submit inserts; retry, cancel and new limits update"),
             Grant("launches", _UPSERT, "cancel ends the launch of an attempt under way"),
+            Grant("partitions", _UPSERT, "pause, resume, drain and stop are asked for there"),
             _DOCTOR,
         ),
     ),
     Role(
         WORKER,
-        "accounts that compute: `qfarm run`, its workers and reaper",
-        "`qfarm run`",
+        "accounts that compute: `qfarm run` and `qfarm launch`, their workers and reaper",
+        "`qfarm run`, `qfarm launch`",
         ("read",),
         (
             Grant("fireworks", _UPDATE, "claim, sign of life, commit, refusal, take-over"),
@@ -128,6 +129,10 @@ ROLES: Final = (
             Grant("arrays", _INSERT, "commit: large arrays, under the hash of their content"),
             Grant("refusals", _INSERT, "notes entries that are not qfarm's own"),
             Grant("launchers", _UPSERT, "Ctrl-C asks the workers of a launcher to stop"),
+            Grant("partitions", _UPSERT, "`qfarm launch` keeps its lease and says what it sees"),
+            Grant("jobs", _UPSERT, "launchers and their batch jobs say how these stand"),
+            Grant("nodes", _UPSERT, "a launcher leaves nodes alone that fail everything"),
+            Grant("costs", _UPSERT, "a launcher keeps what it learnt, for the workers"),
             _DOCTOR,
         ),
     ),

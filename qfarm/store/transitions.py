@@ -10,6 +10,7 @@ from qfarm.store import documents, launches
 from qfarm.store.connection import Connection, Document, Transaction, WorkflowLockedError
 from qfarm.store.entry import Foreign, workflow_of
 from qfarm.store.lease import read_lease
+from qfarm.store.ready import FAILED_ON
 
 LOCK_PATIENCE: Final = 10.0
 """s: how long FireWorks' lock on a workflow is respected. An `lpad` command holds it for some
@@ -115,11 +116,15 @@ class Transition:
 
 
 def moved(head: Document, state: str, unset: Sequence[str] = (), **fields: Any) -> UpdateOne:
-    """Update that puts a firework into a state and changes fields (``__`` stands for a dot)."""
+    """Update that puts a firework into a state and changes fields (``__`` stands for a dot).
+
+    Where its last failure was is kept only while it waits for its next attempt.
+    """
     named = {name.replace("__", "."): value for name, value in fields.items()}
+    over = () if state == "READY" else (FAILED_ON,)
     changes: Document = {
         "$set": {"state": state, "updated_on": documents.iso(head["now"])} | named,
-        "$unset": dict.fromkeys({"hold", *unset} - set(named), ""),
+        "$unset": dict.fromkeys({"hold", *over, *unset} - set(named), ""),
     }
     return UpdateOne({"_id": head["_id"]}, changes)
 

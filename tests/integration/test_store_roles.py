@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from qfarm.errors import StoreError
 from qfarm.ladder import Done
 from qfarm.store import open_store, users
 from qfarm.store.connection import Connection
+from qfarm.store.fleet import Fleet, Gate, JobNote, NodeNote
 from qfarm.store.probe import probe
 from qfarm.store.protocol import Refusal, Selection, StageState, Store
 from qfarm.store.roles import ROLES, NotAllowedError, as_commands, role
+from qfarm.store.wish import ANYTHING
 from support.farm import qfarm
 from support.intake import WATER_ATOMS, frame_text
 from support.matrices import with_matrices
@@ -43,6 +46,7 @@ Raw = Database[dict[str, Any]]
 COLLECTIONS = (
     *("fireworks", "workflows", "launches", "fw_id_assigner"),
     *("fragments", "stages", "attempts", "records", "arrays", "refusals", "launchers"),
+    *("partitions", "jobs", "nodes", "costs"),
 )
 
 
@@ -64,6 +68,7 @@ def submits(store: Store, first: int) -> None:
     selected = Selection(fragment_ids=(some[1].fragment.id,))
     assert store.cancel(selected) == 2
     assert store.retry(selected) == 2
+    store.fleet.ask("cpu", Gate.PAUSED)
 
 
 def plant(mongo_uri: str, database: str, fw_id: int) -> None:
@@ -89,6 +94,24 @@ def works(store: Store) -> None:
     store.commit(claim, attempt_of(claim), Done(), with_matrices(record_of(claim)))
     store.ask_drain("run-1")
     assert store.draining("run-1")
+    launches(store.fleet)
+
+
+def launches(fleet: Fleet) -> None:
+    """All that launchers and their jobs write."""
+    token = fleet.take("cpu", worker("launcher"), 60, free=True)
+    assert fleet.keep("cpu", token, 60, {"jobs": 1}) is not None
+    fleet.refuse("cpu", "")
+    fleet.leave("cpu", token, Gate.OPEN)
+    job = JobNote("qfarm-cpu-1", "cpu")
+    fleet.note(job)
+    fleet.begin(job)
+    assert fleet.beat(job.name, 1, 0)
+    fleet.drain([job.name])
+    fleet.end(job.name)
+    fleet.suspect(NodeNote("node7", datetime.now(UTC) + timedelta(hours=1), "self-test"))
+    fleet.clear("node7")
+    fleet.keep_costs({"tblite": 1.0})
 
 
 def looks(store: Store, fragment_id: str) -> None:
@@ -103,6 +126,14 @@ def looks(store: Store, fragment_id: str) -> None:
     assert store.view(fragment_id).rows
     assert list(store.records(Selection()))
     assert store.busy("local")
+    assert [standing.name for standing in store.fleet.standings()] == ["cpu"]
+    assert store.fleet.jobs("cpu", ended=True)
+    assert store.fleet.suspects() == ()
+    assert store.fleet.node_failures(1) == ()
+    assert store.fleet.demand("local", ANYTHING, 10, 10).ready
+    assert store.fleet.levels()
+    assert store.fleet.samples(10)
+    assert store.fleet.costs()
 
 
 def test_each_role_does_its_part_of_the_line(

@@ -12,6 +12,7 @@ from qfarm.store.connection import Document
 from qfarm.store.fsck.changes import Aside, Change, Update
 from qfarm.store.fsck.model import Facts, Finding, Group, Stage, archived, current
 from qfarm.store.histories import RECORDS
+from qfarm.store.ready import FAILED_ON
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ def predecessor_done(group: Group, stage: Stage) -> bool:
 def move(stage: Stage, state: str, tools: Tools, **fields: object) -> Update:
     """Put a firework into a state in which it does not run."""
     changes: Document = {"state": state, "updated_on": documents.iso(tools.now)} | fields
-    gone = {"lease", "hold"} | ({"failure"} if state != "FIZZLED" else set())
+    gone = {"lease", "hold"}
+    gone |= {"failure"} if state != "FIZZLED" else set()
+    gone |= {FAILED_ON} if state != "READY" else set()
     return Update("fireworks", stage.document["_id"], changes, tuple(sorted(gone)))
 
 
