@@ -82,9 +82,16 @@ _LICENCE: Final = Reason(
     "retry`.",
 )
 
+_CONTACT: Final = Reason(
+    FailureKind.CRASHED,
+    "MPI lost contact with a node of the job",
+    "Nothing, if it happened once: the stage is tried again. If it is always the same node, tell "
+    "the operators.",
+)
+
 _LAUNCH: Final = Reason(
     FailureKind.ENGINE_MISSING,
-    "MPI could not start the program on its nodes, or lost one of them",
+    "MPI could not start the program on its nodes",
     "Once is nothing to mend: the stage is tried again. If it happens always, try command and "
     "prologue of the engine by hand in a job of the partition.",
 )
@@ -158,14 +165,17 @@ _SAID: Final = (
         _LICENCE,
     ),
     (
+        r"(?:ORTE|PRTE) has lost communication|slurm_receive_msgs?: .*(?:fail|time[d ]* ?out)"
+        r"|Communication connection failure",
+        _CONTACT,
+    ),
+    (
         r"^srun: error: (?:Unable to create step|Task launch for|Application launch failed"
-        r"|Unable to confirm allocation)|slurm_receive_msgs?: .*(?:fail|time[d ]* ?out)"
-        r"|Communication connection failure|task launch failed"
-        r"|(?:ORTE|PRTE) (?:has lost communication|was unable to reliably start)"
-        r"|PRTE daemon has unexpectedly failed|ORTE daemon has unexpectedly failed"
+        r"|Unable to confirm allocation)|task \d+ launch failed"
+        r"|(?:ORTE|PRTE) was unable to reliably start|(?:ORTE|PRTE) daemon has unexpectedly failed"
         r"|PMI2?_Init failed|not built with SLURM's PMI support"
-        r"|MPI_INIT failed|MPI runtime init failed"
-        r"|MPI_Init(?:_thread)?(?:\([^)]*\))? failed|Fatal error in \w*MPI_Init",
+        r"|MPI_INIT failed|MPI runtime init failed|MPI_Init(?:_thread)?\(.*\) failed"
+        r"|Fatal error in (?:P?MPI|internal)_Init",
         _LAUNCH,
     ),
     (
