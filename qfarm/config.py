@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -28,7 +28,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from qfarm.engines import TABLE
+from qfarm.engines import TABLE, standins
 from qfarm.environment import PREFIX, refuse_unknown, with_variable
 from qfarm.errors import ConfigError, NotFoundError, StoreError
 from qfarm.private import read_private
@@ -271,21 +271,13 @@ def _config(values: dict[str, Any], path: Path) -> FarmConfig:
         faults = [label(detail["loc"], _fault(detail)) for detail in _causes(error)]
         raise _wrong(str(path), faults) from None
     config = FarmConfig.model_validate(settings.model_dump())
-    unknown = list(_unknown_engines(config))
-    if unknown:
-        raise _wrong(str(path), unknown)
+    wrong = [
+        with_variable(place, f"{_field(place)}: {fault}", os.environ)
+        for place, fault in standins.faults(config)
+    ]
+    if wrong:
+        raise _wrong(str(path), wrong)
     return config
-
-
-def _unknown_engines(config: FarmConfig) -> Iterator[str]:
-    """Tables of engines that there are not, which nothing would ever read."""
-    places: dict[tuple[int | str, ...], Collection[str]] = {("engines",): config.engines}
-    places |= {("partitions", i, "engines"): p.engines for i, p in enumerate(config.partitions)}
-    known = ", ".join(sorted(TABLE))
-    for place, names in places.items():
-        for name in (name for name in names if name not in TABLE):
-            fault = f"{_field((*place, name))}: no engine {name!r} (engines: {known})"
-            yield with_variable((*place, name), fault, os.environ)
 
 
 def _not_json(said: str) -> ConfigError:
@@ -368,9 +360,11 @@ def _protocol_faults(protocol: Protocol, farm: Farm | None) -> list[str]:
     faults = []
     for i, stage in enumerate(protocol.stages):
         if partitions is not None and stage.partition not in {None, *partitions}:
-            faults.append(f"stages[{i}].partition: the farm has no partition {stage.partition!r}")
+            faults.append(_no_partition(f"stages[{i}].partition", stage.partition, partitions))
         for j, rule in enumerate(stage.levels):
             where = f"stages[{i}].levels[{j}]"
+            if partitions is not None and rule.partition not in {None, *partitions}:
+                faults.append(_no_partition(f"{where}.partition", rule.partition, partitions))
             unknown = sorted(set(rule.elements) - NUMBERS.keys())
             if unknown:
                 faults.append(f"{where}.elements: no symbols of elements: {', '.join(unknown)}")
@@ -382,6 +376,11 @@ def _protocol_faults(protocol: Protocol, farm: Farm | None) -> list[str]:
             if rule.max_atoms is not None and rule.max_atoms < rule.min_atoms:
                 faults.append(f"{where}.max_atoms: below min_atoms, so nothing matches")
     return faults
+
+
+def _no_partition(field: str, name: str | None, partitions: Iterable[str]) -> str:
+    known = ", ".join(sorted(partitions))
+    return f"{field}: the farm has no partition {name!r} (partitions of {FILE}: {known})"
 
 
 def _shipped() -> dict[str, Traversable]:

@@ -7,12 +7,13 @@ their own. Spilling goes one step: what A spills to B does not go on to where B 
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from qfarm_schemas.config import Partition
 
 
-class Waiting(NamedTuple):
+@dataclass(frozen=True)
+class Waiting:
     """Stages alike that wait.
 
     Attributes

@@ -99,10 +99,26 @@ def _unset(partition: Partition, names: list[str]) -> ConfigError:
     )
 
 
-def settings(config: FarmConfig, partition: Partition | None, engine: str) -> EngineConfig:
-    """Settings of an engine: the partition's own table, else the farm's, else the defaults."""
+def settings(
+    config: FarmConfig, partition: Partition | None, engine: str, asked: str | None = None
+) -> EngineConfig:
+    """Settings of an engine: the partition's own table, else the farm's, else the defaults.
+
+    Parameters
+    ----------
+    config : FarmConfig
+        The farm's.
+    partition : Partition or None
+        Where the engine runs; None: as the farm's own settings say.
+    engine : str
+        Name of the engine that runs.
+    asked : str or None
+        Name of the engine that it stands in for, if any: its tables count where there are none
+        of `engine`.
+    """
     own = partition.engines if partition is not None else {}
-    return own.get(engine) or config.engines.get(engine) or EngineConfig()
+    tables = (own.get(name) or config.engines.get(name) for name in (engine, asked) if name)
+    return next(filter(None, tables), EngineConfig())
 
 
 def site(
@@ -132,7 +148,7 @@ def site(
     Site or Missing
         Missing names every file that lacks.
     """
-    chosen = settings(farm.config, partition, engine.name)
+    chosen = settings(farm.config, partition, engine.name, level.engine)
     needed = engine.parameters(fragment, level)
     found = _found(farm, engine.name, needed, level, partition)
     if isinstance(found, Missing):
@@ -148,6 +164,7 @@ def site(
         prologue=chosen.prologue,
         environment=chosen.environment,
         ranks=chosen.ranks,
+        gpu=chosen.gpu,
         texts=contents.texts,
         digest=contents.digest,
     )
@@ -176,7 +193,7 @@ def link(
     """Folder that the scratch folder links to as `Parameters.linked`; None where nothing is."""
     if not engine.parameters(fragment, level).linked:
         return None
-    return folder(farm, settings(farm.config, partition, engine.name))
+    return folder(farm, settings(farm.config, partition, engine.name, level.engine))
 
 
 def folder(farm: Farm, chosen: EngineConfig) -> Path | None:
@@ -221,7 +238,7 @@ def _found(
     if not needed.names:
         return {}
     where = table(name, partition)
-    place = folder(farm, settings(farm.config, partition, name))
+    place = folder(farm, settings(farm.config, partition, name, level.engine))
     if place is None:
         return _not_configured(name, needed, where)
     paths = {file: place / file for file in sorted(needed.names)}

@@ -16,7 +16,8 @@ from qfarm.ahead import ahead
 from qfarm.cli import summary
 from qfarm.cli.console import stderr, stdout
 from qfarm.cli.farm import open_farm
-from qfarm.engines import engine
+from qfarm.engines import engine, standins
+from qfarm.engines.base import Engine
 from qfarm.errors import InputError, UserError
 from qfarm.intake import (
     Batch,
@@ -34,8 +35,9 @@ from qfarm.intake import (
 )
 from qfarm.intake.labels import NAME
 from qfarm.ladder import fallback_level
+from qfarm.routing import Waiting, takers
 from qfarm.store.protocol import Added, Store
-from qfarm_schemas.config import Stage
+from qfarm_schemas.config import Partition, Stage
 from qfarm_schemas.fragment import Fragment
 
 PRIORITY: Final = 1000
@@ -108,17 +110,30 @@ def command(
 
 def _lacking(farm: config.Farm, fragment: Fragment, stage: Stage) -> Flaw | None:
     """What parameter file lacks, or is not what it should be, in a partition that may run it."""
-    used = engine(stage.level.engine)
-    places = (p for p in farm.config.partitions if stage.partition in (None, p.name))
     levels = (stage.level, fallback_level(stage, fragment.n_atoms))
     tried = (
-        sites.site(farm, used, fragment, level, place)
-        for place in places
+        sites.site(farm, _used(farm, stage, place), fragment, level, place)
+        for place in _places(farm, stage)
         for level in levels
         if level is not None
     )
     lack = next((found for found in tried if isinstance(found, sites.Missing)), None)
     return None if lack is None else Flaw(Kind.PARAMETERS, lack.what, lack.remedy)
+
+
+def _places(farm: config.Farm, stage: Stage) -> list[Partition]:
+    """Partitions that may run a stage, now or while the one that it names is closed."""
+    waiting = Waiting(stage.name, stage.level.engine, stage.partition)
+    every = farm.config.partitions
+    names = {*takers(waiting, every)}
+    if stage.partition is not None:
+        names.update(takers(waiting, every, (stage.partition,)))
+    return [place for place in every if place.name in names]
+
+
+def _used(farm: config.Farm, stage: Stage, place: Partition) -> Engine:
+    """Who computes the stage there."""
+    return engine(standins.stand_in(farm.config, place, stage.level.engine))
 
 
 def _accepted(batch: Batch, skip_invalid: bool) -> bool:

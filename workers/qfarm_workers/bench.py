@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qfarm import sites
 from qfarm.config import Farm
+from qfarm.engines import standins
 from qfarm.engines.base import Engine, Site
 from qfarm.sites import Missing
 from qfarm_schemas.attempt import Environment
@@ -46,6 +47,15 @@ def bare(engine: Engine, fragment: Fragment, level: LevelOfTheory) -> Place:
     return Place()
 
 
+def engines_of(farm: Farm, partition: Partition, look_up: Engines) -> Engines:
+    """The engine table as a partition sees it: where one stands in for another, it is given."""
+
+    def found(name: str) -> Engine:
+        return look_up(standins.stand_in(farm.config, partition, name))
+
+    return found
+
+
 def places_of(farm: Farm, partition: Partition) -> Places:
     """The place that a farm's settings describe."""
 
@@ -71,7 +81,7 @@ class Bench:
     partition : Partition
         Threads and memory.
     engines : callable
-        Engine table.
+        Engine table: name of a level's engine -> who computes it here.
     places : callable
         Launch lines and parameter files.
     restarts : Restarts or None

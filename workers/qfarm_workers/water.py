@@ -23,7 +23,7 @@ from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import BasisTier, LevelOfTheory, Thresholds
 from qfarm_workers.attempt import prepare
 from qfarm_workers.attempt import run as run_attempt
-from qfarm_workers.bench import Bench, Engines, places_of
+from qfarm_workers.bench import Bench, Engines, engines_of, places_of
 from qfarm_workers.finished import Finished
 from qfarm_workers.identity import this_process
 from qfarm_workers.prepare import Prepared
@@ -47,6 +47,8 @@ _TIERS: Final = list(BasisTier)
 
 _PBE0: Final = {"method": "PBE0", "dispersion": "mbd", "mbd_beta": 0.85}
 
+_PYSCF: Final = (LevelOfTheory(engine="pyscf", basis=BasisTier.INTERMEDIATE, **_PBE0),)
+
 LEVELS: Final[Mapping[str, tuple[LevelOfTheory, ...]]] = {
     "aims": tuple(
         LevelOfTheory(engine="aims", basis=tier, **_PBE0)
@@ -61,7 +63,8 @@ LEVELS: Final[Mapping[str, tuple[LevelOfTheory, ...]]] = {
             thresholds=Thresholds(eigenvalues=None, forces=None),
         ),
     ),
-    "pyscf": (LevelOfTheory(engine="pyscf", basis=BasisTier.INTERMEDIATE, **_PBE0),),
+    "gpu4pyscf": _PYSCF,
+    "pyscf": _PYSCF,
     "tblite": (LevelOfTheory(engine="tblite", method="GFN2-xTB", dispersion="intrinsic"),),
 }
 """What is tried of an engine when nothing is queued: the first whose parameter files are there."""
@@ -112,7 +115,8 @@ def run(
         The folder cannot be made.
     """
     with EngineProcess(scratch.root, partition.threads) as process:
-        bench = Bench(process, scratch, partition, engines, places_of(farm, partition))
+        here = engines_of(farm, partition, engines)
+        bench = Bench(process, scratch, partition, here, places_of(farm, partition))
         made = _finished(prepare(claim_of(level, partition), bench), bench).attempt
     return Trial(made.outcome, made.engine_version, made.cost.wall_seconds)
 

@@ -13,7 +13,7 @@ from qfarm.cli.console import stderr, stdout
 from qfarm.cli.doctor import engines, places, show, trial
 from qfarm.cli.doctor.finding import Finding, Verdict
 from qfarm.config import Farm
-from qfarm.engines import TABLE, engine
+from qfarm.engines import TABLE, engine, standins
 from qfarm.store.protocol import Need
 from qfarm_schemas.config import Partition
 from qfarm_workers.loop import partition_of
@@ -78,8 +78,15 @@ def look(farm: Farm, partitions: tuple[Partition, ...], only: str | None) -> Ite
         yield places.launchpad(farm)
         yield places.scratch(farm.scratch)
         yield places.commands(partitions)
-    for name in sorted(TABLE) if only is None else (only,):
+    seen = {by for one in partitions for by in _stand_ins(farm, one)}
+    for name in sorted(TABLE.keys() - seen) if only is None else (only,):
         yield from engines.examine(farm, engine(name), partitions, _of(needs, name))
+
+
+def _stand_ins(farm: Farm, partition: Partition) -> set[str]:
+    """Engines that are tried in the place of others."""
+    used = {name: standins.stand_in(farm.config, partition, name) for name in TABLE}
+    return {by for name, by in used.items() if by != name}
 
 
 def _of(needs: tuple[Need, ...], name: str) -> tuple[Need, ...]:

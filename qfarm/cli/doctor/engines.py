@@ -10,6 +10,8 @@ from qfarm.cli.doctor.setup import cure_of
 from qfarm.cli.doctor.trial import WATER, Trial
 from qfarm.cli.wording import counted, level_name
 from qfarm.config import Farm
+from qfarm.engines import engine as look_up
+from qfarm.engines import standins
 from qfarm.engines.base import Engine
 from qfarm.sites import Missing
 from qfarm.store.protocol import Need
@@ -38,6 +40,8 @@ class Subject:
         What the queue asks of it.
     label : str
         Name in the table.
+    asked : str
+        Name of the engine of the levels; another than `engine`'s where that stands in for it.
     """
 
     farm: Farm
@@ -45,6 +49,7 @@ class Subject:
     partition: Partition
     needs: tuple[Need, ...]
     label: str
+    asked: str
 
     @property
     def wanted(self) -> bool:
@@ -54,12 +59,18 @@ class Subject:
     @property
     def in_table(self) -> bool:
         """Whether ``qfarm.toml`` has a table for it."""
-        return self.engine.name in {*self.partition.engines, *self.farm.config.engines}
+        tables = {*self.partition.engines, *self.farm.config.engines}
+        return not tables.isdisjoint({self.engine.name, self.asked})
 
     @property
     def setting(self) -> EngineConfig:
         """What ``qfarm.toml`` says of the engine."""
-        return sites.settings(self.farm.config, self.partition, self.engine.name)
+        return sites.settings(self.farm.config, self.partition, self.engine.name, self.asked)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it computes on GPUs of a cluster, which this machine need not have."""
+        return self.partition.scheduler != "local" and self.partition.gpus > 0
 
     def missing(self, fragment: Fragment, level: LevelOfTheory) -> Missing | None:
         """Parameter files that lack."""
@@ -91,8 +102,10 @@ def _subjects(
     for alike in ways.values():
         names = [partition.name for partition in alike]
         mine = tuple(need for need in needs if need.partition in (None, *names))
-        label = f"{engine.name} ({', '.join(names)})" if len(ways) > 1 else engine.name
-        found.append(Subject(farm, engine, alike[0], mine, label))
+        used = look_up(standins.stand_in(farm.config, alike[0], engine.name))
+        who = engine.name if used is engine else f"{engine.name} by {used.name}"
+        label = f"{who} ({', '.join(names)})" if len(ways) > 1 else who
+        found.append(Subject(farm, used, alike[0], mine, label, engine.name))
     return found
 
 
@@ -163,7 +176,7 @@ def _tried(subject: Subject, level: LevelOfTheory) -> tuple[Finding, bool]:
         what = f"it refuses water at {level_name(level)}: {refused}"
         return _broken(subject, what, "Correct the level of theory in the protocol."), False
     try:
-        tried = trial.run(subject.farm, subject.partition, level)
+        tried = trial.run(subject.farm, subject.engine, subject.partition, level)
     except OSError as error:
         what = f"it was not tried: no scratch folder could be made ({error})"
         return _broken(subject, what, "Cure the scratch space first."), True
@@ -197,6 +210,8 @@ def _judged(subject: Subject, level: LevelOfTheory, tried: Trial) -> tuple[Findi
 
 def _absent(subject: Subject, found: str, what: str, cure: str) -> Finding:
     verdict = Verdict.FAULT if subject.wanted else Verdict.NOT_SET_UP
+    if subject.wanted and subject.elsewhere:
+        verdict, cure = Verdict.WARNING, f"{_ON_NODES}\n{cure}"
     return Finding(subject.label, found, verdict, what, cure)
 
 
@@ -211,3 +226,6 @@ def _last_lines(failure: Failure) -> list[str]:
         if any(lines):
             return [line for line in lines if line][-_LAST:]
     return []
+
+
+_ON_NODES = "If this machine has no GPU, that is no fault: each job tries its engines on its node."

@@ -10,8 +10,21 @@ from qfarm.config import FILE
 from qfarm.engines.base import Engine
 from qfarm_schemas.config import Partition
 
-WHEELS: Final[Mapping[str, str]] = {"pyscf": "pyscf>=2.9", "tblite": "tblite>=0.4"}
+WHEELS: Final[Mapping[str, str]] = {
+    "gpu4pyscf": "gpu4pyscf-cuda12x>=1.9",
+    "pyscf": "pyscf>=2.9",
+    "tblite": "tblite>=0.4",
+}
 """What pip installs for the engines that are Python libraries."""
+
+MORE: Final[Mapping[str, str]] = {
+    "gpu4pyscf": """
+where `nvidia-smi` shows a GPU and CUDA 12; gpu4pyscf-cuda11x or gpu4pyscf-cuda13x for 11 or 13. It
+computes levels of pyscf in partitions with
+[partitions.engines.pyscf]
+by = "gpu4pyscf\"""",
+}
+"""What else there is to know of them."""
 
 LINES: Final[Mapping[str, str]] = {
     "aims": """[engines.aims]
@@ -42,7 +55,8 @@ def cure_of(engine: Engine, partition: Partition, command: str | None, there: bo
         Whether ``qfarm.toml`` has a table for the engine.
     """
     if engine.name in WHEELS:
-        return f"{shlex.quote(sys.executable)} -m pip install '{WHEELS[engine.name]}'"
+        pip = f"{shlex.quote(sys.executable)} -m pip install '{WHEELS[engine.name]}'"
+        return f"{pip}{MORE.get(engine.name, '')}"
     if command is None:
         return _lines(engine.name, sites.table(engine.name, partition), there)
     return (

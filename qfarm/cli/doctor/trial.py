@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from qfarm.config import Farm
-from qfarm.engines import engine as look_up
 from qfarm.engines.base import Engine
 from qfarm.sites import Missing
 from qfarm.store.protocol import Need
@@ -39,8 +38,8 @@ def levels(
     return next(((level,) for level in there), usual[:1])
 
 
-def run(farm: Farm, partition: Partition, level: LevelOfTheory) -> Trial:
-    """Compute water as a worker of the partition would; nothing is committed.
+def run(farm: Farm, engine: Engine, partition: Partition, level: LevelOfTheory) -> Trial:
+    """Compute water as a worker of the partition would by `engine`; nothing is committed.
 
     The scratch folder of a failure stays until the next doctor's visit, if the farm keeps any.
 
@@ -53,7 +52,7 @@ def run(farm: Farm, partition: Partition, level: LevelOfTheory) -> Trial:
     scratch = Scratch(root, "never" if farm.config.keep_scratch == "never" else "failed")
     keep = False
     try:
-        tried = water.run(farm, partition, look_up, level, scratch)
+        tried = water.run(farm, partition, lambda _: engine, level, scratch)
         kept = root / folder_name(water.claim_of(level, partition))
         keep = not tried.away and kept.exists()
     finally:
