@@ -1,5 +1,7 @@
 """Who is to blame: every row of docs/adr/0015-blame.md, with texts of real programs."""
 
+import errno
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,14 +198,17 @@ CASES: dict[int, Callable[[], Iterable[Failure]]] = {
         failures.refined(crash(), ProcessEnded(1), {"stderr.txt": "it is not well"}),
     ],
     12: lambda: [*of_code(-7, 135), failures.refined(crash(), ProcessEnded(-7), {})],
-    13: lambda: of_program(
-        1,
-        "OSError: [Errno 116] Stale file handle",
-        "cannot open output file: Stale NFS file handle",
-        "OSError: [Errno 5] Input/output error: '/scratch/job.json'",
-        "OSError: [Errno 30] Read-only file system: '/scratch/f1'",
-        "forrtl: Transport endpoint is not connected",
-    ),
+    13: lambda: [
+        failures.of_our_code(OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "writing the input"),
+        *of_program(
+            1,
+            "OSError: [Errno 116] Stale file handle",
+            "cannot open output file: Stale NFS file handle",
+            "OSError: [Errno 5] Input/output error: '/scratch/job.json'",
+            "OSError: [Errno 30] Read-only file system: '/scratch/f1'",
+            "forrtl: Transport endpoint is not connected",
+        ),
+    ],
     14: lambda: [
         *of_code(-25, 153),
         *of_program(
@@ -352,6 +357,12 @@ def test_the_reaper_asks_how_the_job_ended() -> None:
 def test_without_an_account_the_worker_is_lost() -> None:
     assert kind_of(reaped()) is FailureKind.LOST_WORKER
     assert kind_of(reaped(ending_of=lambda _: None)) is FailureKind.LOST_WORKER
+
+
+def test_a_sick_file_system_is_no_error_of_qfarm() -> None:
+    failure = failures.of_our_code(OSError(errno.EIO, "Input/output error"), "writing")
+    assert "file system of the node" in failure.cause
+    assert "report" not in failure.remedy
 
 
 def test_programs_and_libraries_are_judged_alike() -> None:

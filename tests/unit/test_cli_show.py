@@ -1,6 +1,7 @@
 """Everything about a fragment, as `qfarm show` prints it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from scipy.spatial.transform import Rotation
 from qfarm.cli.draw import ASCII
 from qfarm.cli.report import Page, pages, rmsd, scf_trace
 from qfarm.cli.show import print_json, show
+from qfarm_schemas.attempt import Environment
 from qfarm_schemas.failure import FailureKind
 from support.build import WATER, attempt, failure
 from support.screen import printed
-from support.view import CAUSE, failed, view_of_done, view_of_failed
+from support.view import CAUSE, SINGLE_POINT, failed, view_of_done, view_of_failed
 
 
 def words(line: str) -> str:
@@ -132,3 +134,25 @@ def test_rmsd_is_that_of_an_independent_fit_and_never_mirrors() -> None:
     _, summed = Rotation.align_vectors(a, b)
     assert rmsd(first, second) == pytest.approx(summed / np.sqrt(6))
     assert rmsd(first, first * [1, 1, -1]) > 0.3
+
+
+def test_attempts_say_where_and_with_what_they_ran() -> None:
+    node = Environment(
+        cpu="AMD EPYC 7763",
+        gpu="2 x NVIDIA H100",
+        modules=("gcc/12", "openmpi/4.1"),
+        qfarm="0.1.0 (4d72a3d)",
+        scheduler_job="4711",
+        node_list="n[1-2]",
+    )
+    made = [attempt(number=1, environment=node), attempt(number=2, environment=node)]
+    made += [attempt(number=3, environment=Environment(cpu="POWER9")), attempt(number=4)]
+    view = replace(view_of_done(), attempts={SINGLE_POINT: tuple(made)})
+    shown = printed(lambda console: show(view, console)).splitlines()
+    at = next(number for number, line in enumerate(shown) if line.startswith("Attempts 1 to 2"))
+    assert shown[at : at + 2] == [
+        "Attempts 1 to 2: batch job 4711, nodes n[1-2], AMD EPYC 7763, 2 x NVIDIA H100, "
+        "modules gcc/12 openmpi/4.1, qfarm 0.1.0 (4d72a3d)",
+        "Attempt 3: POWER9",
+    ]
+    assert not any(line.startswith("Attempt 4:") for line in shown)

@@ -294,3 +294,39 @@ def test_partitions_and_levels_are_asked_for_on_their_own() -> None:
     for stage in (PREOPT, elsewhere, other, PREOPT):
         once(WATER, stage)
     assert len(asked.calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("scratch", "place"),
+    [
+        ("$TMPDIR/q", "/node/tmp/q"),
+        ("${TMPDIR}", "/node/tmp"),
+        ("/local/$USER.$SLURM_JOB_ID", "/local/me.4711"),
+        ("here/$USER", "{root}/here/me"),
+        ("/plain", "/plain"),
+        (None, "{root}/.qfarm/scratch"),
+    ],
+)
+def test_the_scratch_folder_of_a_partition(tmp_path: Path, scratch: str, place: str) -> None:
+    variables = {"TMPDIR": "/node/tmp", "USER": "me", "SLURM_JOB_ID": "4711"}
+    found = sites.scratch_of(
+        Farm(tmp_path, FarmConfig()), Partition(name="cpu", scratch=scratch), variables
+    )
+    assert str(found) == place.format(root=tmp_path)
+
+
+def test_the_node_fills_in_its_own_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    farm, partition = Farm(tmp_path, FarmConfig()), Partition(name="cpu", scratch="$NODE_DISK/q")
+    monkeypatch.setenv("NODE_DISK", "/disk7")
+    assert sites.scratch_of(farm, partition) == Path("/disk7/q")
+    for value in (None, ""):
+        monkeypatch.delenv("NODE_DISK", raising=False)
+        if value is not None:
+            monkeypatch.setenv("NODE_DISK", value)
+        with pytest.raises(ConfigError) as caught:
+            sites.scratch_of(farm, partition)
+        assert "scratch of partition 'cpu' is '$NODE_DISK/q'" in caught.value.what
+        assert "no environment variable NODE_DISK" in caught.value.what
+        assert "`prologue`" in caught.value.remedy

@@ -1,7 +1,9 @@
 """What is decided and written around an attempt, without running one."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from qfarm.engines.base import Engine, Site
 from qfarm.ladder import Aid, Done, GiveUp, Ladder, Retry
 from qfarm.sites import Missing
-from qfarm_schemas.attempt import Failure, Rung, Success
+from qfarm_schemas.attempt import Environment, Failure, Rung, Success
 from qfarm_schemas.check import Check
 from qfarm_schemas.config import Partition, Policy
 from qfarm_schemas.failure import FailureKind
@@ -250,3 +252,30 @@ def test_losing_workers_ends_with_the_infrastructure_budget() -> None:
     finished = attempt.unfinished(claimed, build.WORKER, failure, engines.ENGINE.ladder)
     assert isinstance(finished.decision, GiveUp)
     assert not isinstance(finished.decision, Done)
+
+
+def test_an_attempt_says_where_it_was_made_but_not_one_that_was_lost() -> None:
+    here = Environment(cpu="EPYC", scheduler_job="4711")
+    prepared = prepare()
+    assert isinstance(prepared, Prepared)
+    made = finish(prepared, Made(Success(), build.result()), build.NOW, here)
+    assert made.attempt.environment == here
+    stillborn = prepare(bench(environment=here), stage=build.stage())
+    assert isinstance(stillborn, Finished)
+    assert stillborn.attempt.environment == here
+    failure = failures.lost_worker("h", 1)
+    lost = attempt.unfinished(claim(), build.WORKER, failure, Ladder())
+    assert lost.attempt.environment is None
+
+
+def test_an_attempt_without_a_scratch_folder_says_where(tmp_path: Path) -> None:
+    here = Environment(cpu="EPYC")
+    (tmp_path / "file").write_text("no folder")
+    prepared = prepare()
+    assert isinstance(prepared, Prepared)
+    place = replace(bench(environment=here), scratch=Scratch(tmp_path / "file"))
+    made = attempt.run(prepared, place, Event())
+    assert made is not None
+    assert made.attempt.environment == here
+    assert isinstance(made.attempt.outcome, Failure)
+    assert "file system of the node" in made.attempt.outcome.cause

@@ -22,6 +22,18 @@ Evidence = dict[str, JsonValue]
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors that a full disk gives."""
 
+_OF_THE_NODE: Final = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.EROFS,
+    errno.EREMOTEIO,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+    errno.EACCES,
+    errno.ENOTDIR,
+)
+"""Numbers of the errors that a file system gives which is ill, or mounted otherwise than it was."""
+
 _NO_SPACE: Final = tuple(os.strerror(number) for number in FULL)
 _VAGUE: Final = frozenset({FailureKind.CRASHED, FailureKind.BAD_OUTPUT})
 _BY_A_SIGNAL: Final = _VAGUE | {FailureKind.WALLTIME}
@@ -175,6 +187,8 @@ def of_our_code(error: Exception, where: str) -> Failure:
     """An exception of qfarm's own code: one poisonous fragment must not stop the loop."""
     if isinstance(error, OSError) and error.errno in FULL:
         return _scratch_full(f"{where}: {error}", {})
+    if isinstance(error, OSError) and error.errno in _OF_THE_NODE:
+        return _file_system(f"{where}: {error}")
     trace = "".join(traceback.format_exception(error)[-TAIL_LINES:])
     return Failure(
         kind=FailureKind.CRASHED,
@@ -310,6 +324,15 @@ def _scratch_full(cause: str, evidence: Evidence) -> Failure:
         cause=f"the scratch disk is full ({cause})",
         evidence=evidence,
         remedy="Free space, or set `scratch` in qfarm.toml to a larger disk.",
+    )
+
+
+def _file_system(cause: str) -> Failure:
+    return Failure(
+        kind=FailureKind.CRASHED,
+        cause=f"a file system of the node failed ({cause})",
+        remedy="Nothing, if it happened once: the stage is tried again. If it is always the same "
+        "node, look whether its file systems are mounted and writable, and tell the operators.",
     )
 
 
