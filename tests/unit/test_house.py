@@ -92,6 +92,7 @@ def starts_processes(path: Path) -> bool:
 
 def test_only_these_places_start_processes() -> None:
     assert {str(path.relative_to(ROOT)) for path in SOURCES if starts_processes(path)} == {
+        "launchers/qfarm_launchers/commands.py",  # schedulers' commands, jobs of this machine
         "launchers/qfarm_launchers/local.py",  # Dask's worker processes
         "qfarm/intake/pool.py",  # the examination of large batches
         "qfarm/store/server.py",  # mongod

@@ -1,0 +1,207 @@
+"""BatchSystem: submits, cancels and looks at the batch jobs of a partition."""
+
+import asyncio
+import getpass
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+from qfarm.errors import UserError
+from qfarm_launchers import commands
+from qfarm_launchers.cluster import choice
+from qfarm_launchers.commands import Answer, SchedulerAway
+from qfarm_launchers.jobs import CommandError, job, job_class, script
+from qfarm_launchers.processes import Processes
+from qfarm_launchers.schedulers import dialect
+from qfarm_launchers.schedulers.base import (
+    Account,
+    Ending,
+    EndingKind,
+    JobOrder,
+    Queued,
+    QueueState,
+    UnreadableError,
+    first_line,
+)
+from qfarm_launchers.schedulers.words import REMEDIES, Limit, away, gone, limit
+from qfarm_schemas.config import Partition
+
+__all__ = [
+    "BatchSystem",
+    "Ending",
+    "EndingKind",
+    "Limit",
+    "QueueState",
+    "Queued",
+    "Refused",
+    "SchedulerAway",
+    "script",
+]
+
+_T = TypeVar("_T")
+
+AT_ONCE: Final = 100
+"""Ids in one command to cancel: a command line has an end."""
+
+
+class Refused(UserError):  # noqa: N818 (it is what happened, not a fault of ours)
+    """A scheduler takes a job not, or does not do as asked; in its own words.
+
+    Attributes
+    ----------
+    limit : Limit
+        What it may be about; `Limit.JOBS` passes by itself.
+    """
+
+    limit: Limit = Limit.UNKNOWN
+
+
+class BatchSystem:
+    """The scheduler behind a partition.
+
+    Parameters
+    ----------
+    partition : Partition
+        Whose jobs they are.
+    """
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self._dialect = dialect(partition.scheduler)
+        self._processes = Processes()
+
+    def submit(self, order: JobOrder) -> str:
+        """Submit one job; the scheduler's id.
+
+        Raises
+        ------
+        Refused
+            The scheduler does not take it.
+        SchedulerAway
+            It cannot be reached, or did not answer in time: whether it has the job is not known.
+        ConfigError
+            It cannot do what the partition asks for.
+        """
+        made = job(choice(self.partition, order), self._processes)
+        order.log_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            asyncio.run(made.start())
+        except (CommandError, ValueError) as error:  # ValueError: no id in its answer
+            raise self._refused(str(error)) from None
+        return str(made.job_id)
+
+    def cancel(self, ids: Iterable[str]) -> None:
+        """End jobs, or ask them to end; those that have ended already are no error.
+
+        Raises
+        ------
+        Refused
+            The scheduler does not do it.
+        SchedulerAway
+            It cannot be reached.
+        """
+        wanted = tuple(ids)
+        if self.partition.scheduler == "local":
+            self._processes.cancel(wanted)
+            return
+        command = job_class(self.partition.scheduler).cancel_command
+        for start in range(0, len(wanted), AT_ONCE):
+            answer = self._run([command, *wanted[start : start + AT_ONCE]])
+            if answer.code != 0 and answer.said and not gone(answer.said):
+                raise self._trouble(answer.said)
+
+    def queue(self) -> dict[str, Queued]:
+        """Jobs of this user that have not ended, by id; those of other partitions, too.
+
+        Raises
+        ------
+        SchedulerAway
+            It gave no answer, or none that can be read.
+        """
+        if self.partition.scheduler == "local":
+            return self._processes.queue()
+        user = getpass.getuser()
+        found: tuple[str, ...] = ()
+        if self._dialect.ids is not None:
+            found = tuple(self._answer(self._dialect.ids(user)).split())
+            if not found:
+                return {}
+        text = self._answer(self._dialect.queue(user, found))
+        return self._read(self._dialect.read_queue, text)
+
+    def ending(self, job_id: str) -> Ending | None:
+        """How a job ended; None while it has not, or where nobody remembers.
+
+        Raises
+        ------
+        SchedulerAway
+            It cannot be reached.
+        """
+        if self.partition.scheduler == "local":
+            return self._processes.ending(job_id)
+        troubles = []
+        for account in self._dialect.accounts:
+            try:
+                if (found := self._account(account, job_id)) is not None:
+                    return found
+            except SchedulerAway as trouble:
+                troubles.append(trouble)
+        if troubles:
+            raise troubles[0]
+        return None
+
+    def available(self) -> str:
+        """Why the partition takes no jobs at present; empty when it does, or where it is not said.
+
+        Raises
+        ------
+        SchedulerAway
+            It cannot be reached.
+        """
+        gate = self._dialect.gate
+        if gate is None:
+            return ""
+        return self._read(lambda text: gate.read(text, self.partition), self._answer(gate.command))
+
+    def _account(self, account: Account, job_id: str) -> Ending | None:
+        answer = self._run(account.command(job_id))
+        if answer.code != 0 and away(answer.said):
+            raise self._away(answer.said)
+        return self._read(account.read, answer.out) if answer.code == 0 else None
+
+    def _run(self, words: Sequence[str]) -> Answer:
+        return commands.run(words, self._dialect.clean)
+
+    def _answer(self, words: Sequence[str]) -> str:
+        """Output of a command that must succeed; what it says of jobs that are gone is no error."""
+        answer = self._run(words)
+        if answer.code != 0 and not gone(answer.err):
+            raise self._away(answer.said or f"{words[0]} ended with exit code {answer.code}")
+        return answer.out if answer.out.strip() else answer.err
+
+    def _read(self, read: Callable[[str], _T], text: str) -> _T:
+        try:
+            return read(text)
+        except UnreadableError as error:
+            raise self._away(str(error)) from None
+
+    def _trouble(self, said: str) -> UserError:
+        return self._away(said) if away(said) else self._refused(said)
+
+    def _away(self, said: str) -> SchedulerAway:
+        return SchedulerAway(
+            f"scheduler {self.partition.scheduler!r} of partition {self.partition.name!r} gives "
+            f"no answer: {first_line(said)}",
+            "Nothing is known of its jobs meanwhile; the launcher asks again.",
+        )
+
+    def _refused(self, said: str) -> UserError:
+        if away(said):
+            return self._away(said)
+        kind = limit(said)
+        error = Refused(
+            f"scheduler {self.partition.scheduler!r} refused a job of partition "
+            f"{self.partition.name!r}: {' '.join(said.split())}",
+            REMEDIES[kind],
+        )
+        error.limit = kind
+        return error
