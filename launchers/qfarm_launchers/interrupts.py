@@ -40,3 +40,12 @@ class Interrupts:
         for ours in self._before:
             signal.signal(ours, signal.SIG_IGN)  # killing takes a second or two: let it finish
         raise KeyboardInterrupt
+
+
+class Ends(Interrupts):
+    """Interrupts of a daemon: the first of any kind asks it to end, the second ends it at once."""
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.drain:
+            raise KeyboardInterrupt
+        self.drain = True

@@ -36,6 +36,10 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "down": Command("qfarm.cli.down:command", "Stop the farm's MongoDB; the data stay."),
         "submit": Command("qfarm.cli.submit:command", "Put fragments from files into the queue."),
         "run": Command("qfarm.cli.run:command", "Work in the foreground until nothing waits."),
+        "launch": Command("qfarm.cli.launch:command", "Keep the batch queues of clusters filled."),
+        "launcher": Command(
+            "qfarm.cli.launcher:command", "Status, drain, pause, stop of launchers."
+        ),
         "status": Command("qfarm.cli.status:command", "Count stages by state."),
         "list": Command("qfarm.cli.listing:command", "List fragments and their stages."),
         "show": Command("qfarm.cli.show:command", "Show all about one fragment."),

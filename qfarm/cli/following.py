@@ -1,7 +1,11 @@
-"""Following: bars on a terminal for work whose parts follow one another."""
+"""Following: bars on a terminal for work whose parts follow one another, and growing files."""
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 from rich.progress import Progress, TaskID
 
@@ -22,3 +26,19 @@ def following() -> Iterator[Callable[[Step], None]]:
             progress.update(tasks[step.what], completed=step.done, total=step.total)
 
         yield show
+
+
+def lines_of(path: Path, last: int, follow: bool, wanted: Callable[[str], bool]) -> Iterator[str]:
+    """The last lines of a text file that are wanted; with `follow`, those that are added, too."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from deque(filter(wanted, (line.rstrip("\n") for line in file)), maxlen=last)
+        while follow:
+            line = file.readline()
+            if not line.endswith("\n"):
+                file.seek(file.tell() - len(line.encode()))
+                time.sleep(_NAP)
+            elif wanted(line):
+                yield line.rstrip("\n")
+
+
+_NAP: Final = 0.5  # s

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 
 from qfarm.store.wish import Ahead, Wish
 from qfarm_schemas.attempt import Worker
+from qfarm_schemas.config import Stage
 
 
 class Gate(StrEnum):
@@ -271,8 +272,8 @@ class Fleet(Protocol):
     def suspect(self, note: NodeNote) -> None:
         """Leave a node alone until a time; a later time stays."""
 
-    def suspects(self) -> tuple[NodeNote, ...]:
-        """Nodes that are left alone now."""
+    def suspects(self, over: bool = False) -> tuple[NodeNote, ...]:
+        """Nodes that are left alone now; with `over`, those that once were, too."""
 
     def clear(self, host: str) -> None:
         """Use a node again."""
@@ -285,6 +286,9 @@ class Fleet(Protocol):
 
     def levels(self) -> Mapping[str, str]:
         """Id -> engine of every level of theory in the queue's stages."""
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Every kind of stage that was ever put into the queue."""
 
     def samples(self, size: int) -> tuple[Sample, ...]:
         """What accepted attempts cost, drawn at random."""

@@ -18,6 +18,7 @@ from qfarm.store.fleet import (
 )
 from qfarm.store.wish import Wish
 from qfarm_schemas.attempt import Worker
+from qfarm_schemas.config import Stage
 
 
 class MongoFleet:
@@ -89,9 +90,9 @@ class MongoFleet:
         """See `Fleet.suspect`."""
         nodes.suspect(self._connection, note)
 
-    def suspects(self) -> tuple[NodeNote, ...]:
+    def suspects(self, over: bool = False) -> tuple[NodeNote, ...]:
         """See `Fleet.suspects`."""
-        return nodes.suspects(self._connection)
+        return nodes.suspects(self._connection, over)
 
     def clear(self, host: str) -> None:
         """See `Fleet.clear`."""
@@ -109,6 +110,10 @@ class MongoFleet:
     def levels(self) -> Mapping[str, str]:
         """See `Fleet.levels`."""
         return {stage.level.id: stage.level.engine for stage in self._contents.every_stage()}
+
+    def stages(self) -> tuple[Stage, ...]:
+        """See `Fleet.stages`."""
+        return tuple(self._contents.every_stage())
 
     def samples(self, size: int) -> tuple[Sample, ...]:
         """See `Fleet.samples`."""

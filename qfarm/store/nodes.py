@@ -46,9 +46,9 @@ def suspect(connection: Connection, note: NodeNote) -> None:
     connection.retry(lambda: put(collection, note.host, [{"$set": changes}]))
 
 
-def suspects(connection: Connection) -> tuple[NodeNote, ...]:
+def suspects(connection: Connection, over: bool) -> tuple[NodeNote, ...]:
     """See `Fleet.suspects`; by name."""
-    query = {"$expr": {"$gt": ["$until", "$$NOW"]}}
+    query: Document = {} if over else {"$expr": {"$gt": ["$until", "$$NOW"]}}
     found = connection.retry(lambda: list(connection[NODES].find(query).sort("_id")))
     return tuple(_note(item) for item in found if isinstance(item.get("until"), datetime))
 

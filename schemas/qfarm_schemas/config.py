@@ -306,7 +306,7 @@ class Partition(Model):
     spill_to: tuple[str, ...] = ()
     max_jobs: int = Field(default=10, ge=1)
     submit_per_minute: float = Field(default=20.0, gt=0)
-    idle_seconds: float = Field(default=120.0, ge=0)
+    idle_seconds: float = Field(default=60.0, ge=0)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
 
     @model_validator(mode="after")

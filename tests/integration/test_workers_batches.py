@@ -14,7 +14,7 @@ from qfarm.store.protocol import Selection, StageState
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.config import LeaseConfig, Policy, Stage
 from qfarm_schemas.failure import FailureKind
-from qfarm_workers import attempt, batch, loop
+from qfarm_workers import attempt, batch, guide, loop
 from qfarm_workers.identity import this_process
 from qfarm_workers.lifetime import Lifetime
 from qfarm_workers.process import EngineProcess
@@ -95,7 +95,7 @@ def test_a_long_attempt_hurts_none_of_its_batch(
 def test_a_drain_ends_the_batch(
     farm: Farm, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(guide, "LOOK_SECONDS", 0.0)
     fragments = [*submit(farm, 1), farm.submit(gated(tmp_path)), *submit(farm, 3)]
     thread = run(farm)
     opened(tmp_path)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -87,10 +88,21 @@ def _compute(prepared: Prepared, bench: Bench, folder: Path, stop: Event) -> Mad
     ended = bench.process.run(program, folder, allowed, stop)
     if ended.stopped is Stopped.ASKED:
         return None
+    told = _told(prepared, bench)
+    if ended.stopped is Stopped.JOB and told is not None:
+        return Made(told, ended=ended)
     files = scratch.texts(folder)
     failure = failures.of_process(ended, allowed, program, files)
     made = Made(failure, ended=ended) if failure else _judged(prepared, files, ended, stale)
-    return _explained(made, prepared, allowed)
+    return _explained(made, prepared, allowed, told)
+
+
+def _told(prepared: Prepared, bench: Bench) -> Failure | None:
+    """What it means that the batch system ends the job; None where it does not."""
+    if not bench.process.leaving:
+        return None
+    worker, left = prepared.claim.worker, bench.lifetime.left(monotonic())
+    return failures.job_ended(worker.host, worker.pid, None if left == inf else left)
 
 
 def _filled(prepared: Prepared, folder: Path) -> tuple[Prepared, tuple[str, ...]]:
@@ -138,11 +150,12 @@ def _judged(
     return Made(verdict.outcome(checks), parsed, checks, ended)
 
 
-def _explained(made: Made, prepared: Prepared, allowed: Limits) -> Made:
+def _explained(made: Made, prepared: Prepared, allowed: Limits, told: Failure | None) -> Made:
     """Add to a failure what the worker knows; its checks go into the attempt."""
     if not isinstance(made.outcome, Failure):
         return made
-    failure = failures.asked_to_stop(made.outcome, made.ended, allowed)
+    failure = failures.ended_with_job(made.outcome, made.ended, told)
+    failure = failures.asked_to_stop(failure, made.ended, allowed)
     failure = failures.with_ranks(failure, ranks(prepared.job))
     outcome = failure.model_copy(update={"checks": ()})
     return replace(made, outcome=outcome, checks=made.checks or failure.checks)

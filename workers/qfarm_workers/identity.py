@@ -1,6 +1,8 @@
 """Identity: which process a worker is, and whether it still lives."""
 
+import os
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,17 +14,25 @@ CLOCK_TOLERANCE: Final = 5.0
 """s: Linux derives a process's start time from a boot time that moves when the clock is set."""
 
 
-def this_process(name: str, partition: str = "local", job: str = "") -> Worker:
-    """Describe the calling process as a worker."""
+def this_process(
+    name: str, partition: str = "local", job: str = "", host: str | None = None
+) -> Worker:
+    """Describe the calling process as a worker; `host` None: the name of this machine."""
     process = psutil.Process()
     return Worker(
         name=name,
-        host=socket.gethostname(),
+        host=host or socket.gethostname(),
         pid=process.pid,
         started=datetime.fromtimestamp(process.create_time(), UTC),
         partition=partition,
         job=job,
     )
+
+
+def node_name(environment: Mapping[str, str] | None = None) -> str:
+    """Name of this node: as Slurm knows it, which alone can leave it out, else the host's."""
+    variables = os.environ if environment is None else environment
+    return variables.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def gone(worker: Worker) -> bool:

@@ -1,5 +1,6 @@
 """The attempt log: one JSON line for each attempt, appended by all workers of a host."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,18 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from qfarm_schemas.attempt import Attempt, Failure
+from qfarm_schemas.config import Partition
 
 
-def path_in(folder: Path) -> Path:
-    """The attempt log of a farm folder."""
-    return folder / "log" / "attempts.jsonl"
+def path_in(folder: Path, partition: Partition | None = None) -> Path:
+    """The attempt log of a farm folder.
+
+    Workers of batch jobs write one for each host: hosts that append to one file on a network file
+    system overwrite each other's lines.
+    """
+    if partition is None or partition.scheduler == "local":
+        return folder / "log" / "attempts.jsonl"
+    return folder / "log" / f"attempts.{socket.gethostname()}.jsonl"
 
 
 @contextmanager

@@ -1,31 +1,36 @@
 """The pull loop of a worker: claim, attempt, commit, next; until nothing is left to do."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from qfarm import config
+from qfarm.config import Farm
 from qfarm.errors import ConfigError, ScratchFullError, StoreError
+from qfarm.routing import levels_of, may_take
+from qfarm.sites import scratch_of
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Refusal, Store
-from qfarm_schemas.attempt import Attempt, Failure, Worker
+from qfarm.store.wish import Wish
+from qfarm_schemas.attempt import Attempt, Environment, Failure, Worker
 from qfarm_schemas.config import LeaseConfig, Partition
 from qfarm_schemas.failure import FailureKind
 from qfarm_workers import attempt, batch, log
-from qfarm_workers.bench import Bench, Engines, places_of
+from qfarm_workers.bench import Bench, Engines, engines_of, places_of
 from qfarm_workers.finished import Finished
+from qfarm_workers.guide import ByLauncher, Guide
 from qfarm_workers.hand import Hand
 from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
-from qfarm_workers.lifetime import lifetime
+from qfarm_workers.lifetime import Lifetime, lifetime
 from qfarm_workers.process import EngineProcess
 from qfarm_workers.restart import Restarts
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
@@ -40,8 +45,8 @@ LONGEST_WAIT: Final = 1.0
 START_SECONDS: Final = 60.0
 """How long a worker that starts bears it."""
 
-LOOK_SECONDS: Final = 0.5
-"""s: between two looks whether the launcher drains."""
+PATIENT_SECONDS: Final = 30.0
+"""s: how long an idle worker leaves to other hosts what failed last on its own."""
 
 MOST_OUT_OF_ROOM: Final = 2
 """Stages in a row that find no space before the worker takes the disk to be full."""
@@ -73,6 +78,8 @@ class Loop:
         Whether the loop ended because its lifetime did, and not for want of work.
     recent : deque of float
         Seconds that the last attempts took.
+    guide : Guide or None
+        What says whether and what to claim; None: the launcher, which may ask for a drain.
     """
 
     store: Store
@@ -82,14 +89,15 @@ class Loop:
     log: FilteringBoundLogger
     outlived: bool = False
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=batch.REMEMBERED))
+    guide: Guide | None = None
     _out_of_room: frozenset[str] = frozenset()
     _wait: float = SHORTEST_WAIT
     _wary: bool = False
-    _draining: bool = False
-    _look_at: float = 0.0
+    _idle_since: float | None = None
 
     def __post_init__(self) -> None:
         self._hand = Hand(self.store, self.bench.restarts, self.log)
+        self._guide = self.guide or ByLauncher(self.store, self.worker.job)
 
     def run(self) -> int:
         """Work until drained, too old or until nothing is left; the number of attempts."""
@@ -97,11 +105,9 @@ class Loop:
             while self._goes_on(look=True):
                 claims = self._claim()
                 if claims:
-                    self._wait = SHORTEST_WAIT
+                    self._wait, self._idle_since = SHORTEST_WAIT, None
                     self._work_off(claims)
-                elif patiently(lambda: self.store.busy(self.worker.partition)):
-                    self._rest()
-                else:
+                elif not self._rests():
                     break
         except BaseException:
             with suppress(StoreError):  # else the leases end, and a reaper sees to it
@@ -114,9 +120,10 @@ class Loop:
 
         With `look` the database is asked whether the launcher drains, however short ago it was.
         """
-        if self._drained(look):
+        if self.bench.process.leaving or patiently(lambda: self._guide.drained(look)):
             return False
-        self.outlived = self.outlived or not self.bench.lifetime.worth_a_claim(monotonic())
+        life, least = self.bench.lifetime, self._guide.least
+        self.outlived = self.outlived or not life.worth_a_claim(monotonic(), least)
         if not self.outlived:
             self._need_room()
         return not self.outlived
@@ -133,22 +140,34 @@ class Loop:
                 "`qfarm run` goes on.",
             )
 
-    def _drained(self, look: bool) -> bool:
-        if look or monotonic() >= self._look_at:
-            self._draining = patiently(lambda: self.store.draining(self.worker.job))
-            self._look_at = monotonic() + LOOK_SECONDS
-        return self._draining
+    def _rests(self) -> bool:
+        """Wait for what others do, longer and longer, because that may take hours.
 
-    def _rest(self) -> None:
-        """Wait for what others do; longer and longer, because that may take hours."""
+        False when nothing can come, or nothing has come for too long.
+        """
+        now = monotonic()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        if now - self._idle_since > self._guide.idle_seconds:
+            return False
+        wish = self._wish()
+        if not patiently(lambda: self.store.busy(self.worker.partition, wish)):
+            return False
         sleep(self._wait)
         self._wait = min(2 * self._wait, LONGEST_WAIT)
+        return True
+
+    def _wish(self) -> Wish:
+        wish = self._guide.wish()
+        since = self._idle_since
+        patient = since is None or monotonic() - since < PATIENT_SECONDS
+        return wish if patient else replace(wish, elsewhere="")
 
     def _claim(self) -> tuple[Claim | Refusal, ...]:
         limit = 1 if self._wary else batch.size(self.recent)
+        wish, lease = self._wish(), self.lease.seconds
         if limit > 1:
-            return patiently(lambda: self.store.claim_many(self.worker, self.lease.seconds, limit))
-        claimed = patiently(lambda: self.store.claim(self.worker, self.lease.seconds))
+            return patiently(lambda: self.store.claim_many(self.worker, lease, limit, wish))
+        claimed = patiently(lambda: self.store.claim(self.worker, lease, wish))
         return () if claimed is None else (claimed,)
 
     def _work_off(self, found: Sequence[Claim | Refusal]) -> None:
@@ -191,6 +210,7 @@ class Loop:
         self.outlived = _kind(finished.attempt) is FailureKind.WALLTIME
         self._out_of_room = _out_of_room(self._out_of_room, finished.attempt)
         self._hand.keep(claim, finished)
+        self._guide.note(finished.attempt, claim.stage.level.engine)
 
     def _finished(self, claim: Claim, quiet: float) -> Finished | None:
         prepared = attempt.prepare(claim, self.bench)
@@ -242,12 +262,53 @@ def work(start: str, partition: str, launcher: str, name: str, look_up: Engines)
     """
     farm = config.load(Path(start))
     chosen = partition_of(farm.config.partitions, partition)
-    folder = farm.scratch
+    worker = this_process(name, chosen.name, launcher)
+    with at_work(farm, chosen, look_up, lifetime(chosen.walltime, monotonic())) as place:
+        guide = ByLauncher(place.store, launcher, static_wish(farm, chosen, place.store))
+        loop = Loop(place.store, place.bench, worker, farm.config.lease, place.lines, guide=guide)
+        return Worked(loop.run(), loop.outlived)
+
+
+class AtWork(NamedTuple):
+    """What a loop works with."""
+
+    store: Store
+    bench: Bench
+    lines: FilteringBoundLogger
+
+
+@contextmanager
+def at_work(
+    farm: Farm,
+    partition: Partition,
+    look_up: Engines,
+    life: Lifetime,
+    leave: Event | None = None,
+    environment: Environment | None = None,
+) -> Iterator[AtWork]:
+    """Open the farm for a loop of a partition.
+
+    Parameters
+    ----------
+    farm : Farm
+        Its configuration.
+    partition : Partition
+        Threads, memory, scratch folder, engines.
+    look_up : callable
+        Engine table.
+    life : Lifetime
+        Of the worker.
+    leave : Event or None
+        Set when the batch system ends the job that holds this process.
+    environment : Environment or None
+        Goes into each attempt.
+    """
+    folder = scratch_of(farm, partition)
     uri, database = config.mongo_uri(farm), farm.config.mongo.database
     with (
         ExitStack() as stack,
-        EngineProcess(folder, chosen.threads) as process,
-        log.to_file(log.path_in(farm.folder)) as lines,
+        EngineProcess(folder, partition.threads, leave) as process,
+        log.to_file(log.path_in(farm.folder, partition)) as lines,
     ):
         # Its launcher has opened it before: if it does not answer now, it is away for a moment.
         store = patiently(lambda: stack.enter_context(open_store(uri, database)), START_SECONDS)
@@ -255,15 +316,26 @@ def work(start: str, partition: str, launcher: str, name: str, look_up: Engines)
         bench = Bench(
             process,
             Scratch(folder, farm.config.keep_scratch),
-            chosen,
-            look_up,
-            places_of(farm, chosen),
+            partition,
+            engines_of(farm, partition, look_up),
+            places_of(farm, partition),
             Restarts(farm.folder / "restart"),
-            lifetime(chosen.walltime, monotonic()),
+            life,
+            environment,
         )
-        worker = this_process(name, chosen.name, launcher)
-        loop = Loop(store, bench, worker, farm.config.lease, lines)
-        return Worked(loop.run(), loop.outlived)
+        yield AtWork(store, bench, lines)
+
+
+def static_wish(farm: Farm, partition: Partition, store: Store) -> Wish:
+    """What a partition takes, as it is now; nothing fits better or worse."""
+    standings = patiently(store.fleet.standings)
+    closed = frozenset(standing.name for standing in standings if standing.closed)
+    levels = patiently(store.fleet.levels) if partition.takes_engines else {}
+    return Wish(
+        partitions=may_take(partition, farm.config.partitions, closed - {partition.name}),
+        stages=partition.takes_stages,
+        levels=levels_of(partition, levels),
+    )
 
 
 def partition_of(partitions: tuple[Partition, ...], name: str) -> Partition:

@@ -29,6 +29,11 @@ LOOK_SECONDS: Final = 0.25
 GRACE_SECONDS: Final = 10.0
 """Seconds the supervisor has to report a kill; an import may keep it busy for a few."""
 
+TOLD_SECONDS: Final = 1.0
+"""Seconds in which all processes of a job are told to end."""
+
+_TOLD: Final = (-signal.SIGTERM, 128 + signal.SIGTERM)
+
 _THREAD_COUNTS: Final = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -47,6 +52,7 @@ class Stopped(StrEnum):
     TIME = "time"
     MEMORY = "memory"
     ASKED = "asked"
+    JOB = "job"  # the batch system ends the job that holds the worker
 
 
 @dataclass(frozen=True)
@@ -141,11 +147,14 @@ class EngineProcess:
         Working folder of the supervisor; its log goes there.
     threads : int
         Number of threads pinned for every program.
+    leave : Event or None
+        Set when the batch system ends the job that holds this process.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, leave: Event | None = None) -> None:
         self._folder = folder
         self._threads = threads
+        self._leave = leave or Event()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._channel = Channel(-1, -1)
 
@@ -164,6 +173,11 @@ class EngineProcess:
     def pid(self) -> int | None:
         """Process id of the supervisor; None before the first start."""
         return self._supervisor.pid if self._supervisor else None
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the batch system ends the job that holds this process."""
+        return self._leave.is_set()
 
     def start(self) -> None:
         """Start the supervisor unless it lives."""
@@ -189,8 +203,8 @@ class EngineProcess:
     def run(
         self, program: PythonCall | Command, folder: Path, limits: Limits, stop: Event
     ) -> Ended:
-        """Run a program in `folder` until it ends, passes a limit, or `stop` is set."""
-        watch = _Watch(limits, stop, folder)
+        """Run a program in `folder` until it ends, passes a limit, or is to stop."""
+        watch = _Watch(limits, stop, folder, self._leave)
         self.start()
         self._channel.send(request(program, folder))
         while True:
@@ -201,7 +215,22 @@ class EngineProcess:
                 continue
             ended = self._listen(watch)
             if ended is not None:
-                return ended
+                return self._with_job(ended)
+
+    def _with_job(self, ended: Ended) -> Ended:
+        """Tell a program that crashed from one that the batch system ended with the job.
+
+        It signals every process of the job, and this one may hear of it a moment later.
+        """
+        if ended.code == 0 or ended.missing or not self._told(ended):
+            return ended
+        return _stopped(ended, Stopped.JOB)
+
+    def _told(self, ended: Ended) -> bool:
+        until = time.monotonic() + (TOLD_SECONDS if ended.code in _TOLD else 0.0)
+        while not self.leaving and time.monotonic() < until:
+            time.sleep(0.02)  # a wait for the event would hold its lock when the signal comes
+        return self.leaving
 
     def hang_up(self) -> None:
         """Close the line to the supervisor, as the death of this process would."""
@@ -258,6 +287,7 @@ class _Watch:
     limits: Limits
     stop: Event
     folder: Path
+    leave: Event
     peak_memory_mb: float = 0.0
     _asked: bool = False
     _family: list[psutil.Process] = field(default_factory=list)
@@ -279,6 +309,8 @@ class _Watch:
         self.peak_memory_mb = max(self.peak_memory_mb, memory_mb)
         if self.stop.is_set():
             return Stopped.ASKED
+        if self.leave.is_set():
+            return Stopped.JOB
         if memory_mb > self.limits.memory_mb:
             return Stopped.MEMORY
         self._ask()

@@ -225,6 +225,7 @@ def _detach(channel: Channel, supervisor: int) -> None:
     channel.close()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _enter(folder: Path) -> None:
@@ -265,7 +266,12 @@ def _prctl(option: int, value: int) -> None:
 
 
 def main() -> None:
-    """Serve the worker on the standard streams."""
+    """Serve the worker on the standard streams.
+
+    A batch system that ends a job signals all of its processes; this one must live on until the
+    worker has heard how the engine ended.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     channel = take_streams()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     serve(channel)

@@ -1,0 +1,232 @@
+"""The daemon: keeps partitions busy for weeks; one process for one or several of them.
+
+Nothing that it knows is needed to go on: when it is killed, jobs go on pulling, and the next daemon
+reads what there is from the database and from the schedulers.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, TypeVar
+
+from structlog.typing import FilteringBoundLogger
+
+from qfarm.config import Farm
+from qfarm.errors import ConfigError, StoreError
+from qfarm.store.fleet import Standing
+from qfarm.store.protocol import Store
+from qfarm_launchers.interrupts import Interrupts
+from qfarm_launchers.keeper import Keeper, ReplacedError
+from qfarm_launchers.learning import relearn
+from qfarm_launchers.outlook import accepted
+from qfarm_launchers.quarantine import WINDOW, quarantine
+from qfarm_launchers.reaper import Reaper
+from qfarm_schemas.attempt import Failure, Worker
+from qfarm_workers.appraisal import Foresight
+from qfarm_workers.bench import Engines
+from qfarm_workers.identity import gone
+
+LOOK_SECONDS: Final = 5.0
+"""s: between two looks at partitions."""
+
+REAP_SECONDS: Final = 5.0
+"""s: between two passes of the reaper."""
+
+LEARN_SECONDS: Final = 300.0
+"""s: between two lessons about costs; the first comes soon."""
+
+FIRST_LESSONS: Final = 30.0
+"""s: between lessons as long as little is known."""
+
+NODES_SECONDS: Final = 30.0
+"""s: between two looks for nodes to leave alone."""
+
+NAP_SECONDS: Final = 0.2
+
+_T = TypeVar("_T")
+
+
+@dataclass
+class Daemon:
+    """Looks after partitions.
+
+    Attributes
+    ----------
+    farm : Farm
+        Its configuration.
+    store : Store
+        The job database.
+    keepers : list of Keeper
+        One for each partition.
+    me : Worker
+        This process.
+    engines : callable
+        Engine table.
+    log : FilteringBoundLogger
+        Gets what happens.
+    until_done : bool
+        Whether to end when nothing waits or runs any more.
+    look_seconds : float
+        Between two looks at partitions, s.
+    """
+
+    farm: Farm
+    store: Store
+    keepers: list[Keeper]
+    me: Worker
+    engines: Engines
+    log: FilteringBoundLogger
+    until_done: bool = False
+    look_seconds: float = LOOK_SECONDS
+    _foresight: Foresight | None = None
+    _suspects: frozenset[str] = frozenset()
+    _learn_at: float = 0.0
+    _nodes_at: float = 0.0
+    _reap_at: float = 0.0
+    _trouble: str = ""
+    _idle: int = 0
+
+    def take(self) -> None:
+        """Become the launcher of all partitions, or of none.
+
+        Raises
+        ------
+        ConfigError
+            Another launcher has one of them, and lives.
+        """
+        taken: list[Keeper] = []
+        for keeper in self.keepers:
+            standing = self.store.fleet.standing(keeper.partition.name)
+            dead = standing.launcher is not None and gone(standing.launcher)
+            if not keeper.take(free=dead):
+                for other in taken:
+                    other.leave()
+                raise taken_already(self.store.fleet.standing(keeper.partition.name))
+            taken.append(keeper)
+
+    def run(self, interrupts: Interrupts) -> None:
+        """Look after the partitions until told to end, or until none of them is left."""
+        try:
+            while self.keepers and not interrupts.drain:
+                self._turn()
+                if self.until_done and self._done():
+                    break
+                self._rest(interrupts)
+        except KeyboardInterrupt:
+            self.log.info("signal", then="the launcher ends, jobs go on")
+        finally:
+            self._leave()
+
+    def _turn(self) -> None:
+        """One look; MongoDB may be away."""
+        try:
+            self._reap()
+            self._learn()
+            self._watch_nodes()
+            self._look()
+            self._note_trouble("")
+        except StoreError as error:
+            self._note_trouble(str(error))
+
+    def _look(self) -> None:
+        running = self.store.running()
+        levels = self.store.fleet.levels()
+        for keeper in list(self.keepers):
+            try:
+                if not keeper.look(running, self._foreseen, self._suspects, levels):
+                    self.log.info("over", partition=keeper.partition.name)
+                    keeper.leave()
+                    self.keepers.remove(keeper)
+            except ReplacedError as error:
+                self.log.error("replaced", why=str(error))
+                self.keepers.remove(keeper)
+
+    @property
+    def _foreseen(self) -> Foresight:
+        if self._foresight is None:
+            raise RuntimeError("nothing was learnt before the first look")
+        return self._foresight
+
+    def _reap(self) -> None:
+        if time.monotonic() < self._reap_at:
+            return
+        self._reap_at = time.monotonic() + REAP_SECONDS
+        reaper = Reaper(
+            self.store,
+            self.me,
+            self.engines,
+            self.farm.config.lease.heartbeat,
+            ending_of=lambda worker: self._ask(worker, lambda k: k.roster.ending_of(worker)),
+            slots_of=lambda worker: self._ask(worker, lambda k: k.partition.slots) or 1,
+        )
+        for attempt in reaper.reap(self._lost):
+            why = attempt.outcome.cause if isinstance(attempt.outcome, Failure) else ""
+            self.log.info("reaped", key=attempt.key, job=attempt.worker.job, why=why)
+
+    def _lost(self, worker: Worker) -> bool:
+        return gone(worker) or any(keeper.roster.lost(worker) for keeper in self.keepers)
+
+    def _learn(self) -> None:
+        if time.monotonic() < self._learn_at:
+            return
+        fleet = self.store.fleet
+        model = relearn(fleet, fleet.stages(), self.engines)
+        self._foresight = Foresight(model, self.engines, self.farm.config)
+        wait = LEARN_SECONDS if model.lines else FIRST_LESSONS
+        self._learn_at = time.monotonic() + wait
+
+    def _watch_nodes(self) -> None:
+        """Leave nodes alone that fail what others do."""
+        if time.monotonic() < self._nodes_at:
+            return
+        self._nodes_at = time.monotonic() + NODES_SECONDS
+        fleet, now = self.store.fleet, datetime.now(UTC)
+        past = fleet.suspects(over=True)
+        failures = fleet.node_failures(WINDOW.total_seconds() / 3600)
+        notes = [note for keeper in self.keepers for note in keeper.roster.known]
+        fresh = quarantine(failures, now, past, partial(accepted, notes, failures, now))
+        for note in fresh:
+            fleet.suspect(note)
+            self.log.warning("quarantine", host=note.host, until=str(note.until), why=note.why)
+        self._suspects = frozenset(note.host for note in (*past, *fresh) if note.until > now)
+
+    def _ask(self, worker: Worker, question: Callable[[Keeper], _T]) -> _T | None:
+        """Ask the keeper of a worker's partition; None where it is not kept here."""
+        found = (k for k in self.keepers if k.partition.name == worker.partition)
+        return next((question(keeper) for keeper in found), None)
+
+    def _done(self) -> bool:
+        """Whether nothing waits or runs anywhere, seen twice in a row."""
+        busy = any(not keeper.idle for keeper in self.keepers) or bool(self._trouble)
+        self._idle = 0 if busy else self._idle + 1
+        return self._idle >= 2
+
+    def _rest(self, interrupts: Interrupts) -> None:
+        """Wait for the next look; an interrupt cuts it short."""
+        until = time.monotonic() + self.look_seconds
+        while time.monotonic() < until and not interrupts.drain:
+            time.sleep(NAP_SECONDS)
+
+    def _leave(self) -> None:
+        for keeper in self.keepers:
+            with suppress(StoreError):  # then the lease ends by itself
+                keeper.leave()
+
+    def _note_trouble(self, why: str) -> None:
+        if why and why != self._trouble:
+            self.log.warning("trouble", why=why)
+        self._trouble = why
+
+
+def taken_already(standing: Standing) -> ConfigError:
+    """Error that says who launches a partition."""
+    by = standing.launcher
+    who = "another launcher" if by is None else f"process {by.pid} on {by.host}"
+    return ConfigError(
+        f"partition {standing.name!r} is launched by {who} already",
+        "`qfarm launcher status` shows it; `qfarm launcher stop --keep-jobs` ends it. If it was "
+        "killed on another host, its lease ends within a minute: try again then.",
+    )

@@ -1,0 +1,293 @@
+"""Keeper: the launcher of one partition; it looks, decides and acts, again and again."""
+
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import inf, isfinite
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+from pydantic import JsonValue
+from structlog.typing import FilteringBoundLogger
+
+from qfarm.config import Farm
+from qfarm.errors import UserError
+from qfarm.routing import levels_of, may_take
+from qfarm.store.fleet import Demand, Fleet, Gate, JobState, Standing
+from qfarm.store.protocol import Running
+from qfarm.store.wish import Wish
+from qfarm_launchers import outlook, scaling
+from qfarm_launchers.batch import Refused, SchedulerAway
+from qfarm_launchers.cluster import job_name
+from qfarm_launchers.reconcile import nodes
+from qfarm_launchers.roster import Roster
+from qfarm_launchers.scaling import Decision, Event, Limits, Memory, Situation, Submitted
+from qfarm_launchers.schedulers.base import JobOrder
+from qfarm_schemas.attempt import Worker
+from qfarm_schemas.config import Partition
+from qfarm_workers.appraisal import Foresight
+from qfarm_workers.lifetime import job_lifetime
+
+READY: Final = 20_000
+"""Ready stages that are counted; of more it makes no difference how many."""
+
+SAMPLE: Final = 100
+"""Of them, those whose cost is foreseen."""
+
+LEASE_SECONDS: Final = 60.0
+"""s: after so long without a sign of life, a launcher on another host is taken for dead."""
+
+TELL_SECONDS: Final = 60.0
+"""s: between two lines in the log that say why nothing is done."""
+
+AGAIN_SECONDS: Final = 30.0
+"""s: after which jobs that were told to end, and have not, are told again."""
+
+
+class ReplacedError(UserError):
+    """Another launcher has taken the partition over."""
+
+
+@dataclass
+class Keeper:
+    """The launcher of one partition.
+
+    Attributes
+    ----------
+    farm : Farm
+        Its configuration.
+    partition : Partition
+        What is kept busy.
+    fleet : Fleet
+        The store's part for launchers.
+    roster : Roster
+        The partition's jobs.
+    me : Worker
+        This process.
+    log : FilteringBoundLogger
+        Gets what happens.
+    module : str
+        What a job runs.
+    standing : Standing
+        How the partition stands.
+    """
+
+    farm: Farm
+    partition: Partition
+    fleet: Fleet
+    roster: Roster
+    me: Worker
+    log: FilteringBoundLogger
+    module: str = "qfarm_workers.job"
+    standing: Standing = field(default_factory=lambda: Standing(""))
+    trouble: str = ""
+    _token: str = ""
+    _memory: Memory = field(default_factory=Memory)
+    _decision: Decision = field(default_factory=Decision)
+    _demand: Demand = field(default_factory=lambda: Demand(0, ()))
+    _closed: str | None = None
+    _stop_at: float = -inf
+    _tell_at: float = -inf
+    _seconds: float = 0.0
+
+    def take(self, free: bool) -> bool:
+        """Become the partition's launcher; False when another one lives.
+
+        A partition that was drained or stopped is open again; one that was paused stays so.
+        """
+        name = self.partition.name
+        self._token = self.fleet.take(name, self.me, LEASE_SECONDS, free)
+        if not self._token:
+            return False
+        if self.fleet.standing(name).gate in (Gate.DRAINING, Gate.STOPPING):
+            self.fleet.ask(name, Gate.OPEN)
+        self.standing = self.fleet.standing(name)
+        self.roster.begin()
+        self._memory = self._remembered()
+        return True
+
+    def leave(self) -> None:
+        """Give the partition up; its jobs go on."""
+        self.fleet.leave(self.partition.name, self._token)
+
+    def look(
+        self,
+        running: Sequence[Running],
+        foresight: Foresight,
+        suspects: Collection[str] = (),
+        levels: Mapping[str, str] | None = None,
+    ) -> bool:
+        """Look, decide, act; False when there is nothing to look after any more.
+
+        Parameters
+        ----------
+        running : sequence of Running
+            Attempts under way, of all partitions.
+        foresight : Foresight
+            What stages cost.
+        suspects : collection of str
+            Nodes that are left alone.
+        levels : mapping or None
+            Id -> engine of each level of theory in the queue.
+
+        Raises
+        ------
+        ReplacedError
+            Another launcher has the partition now.
+        """
+        self._keep()
+        try:
+            happened = self.roster.look()
+            self._memory = scaling.after(self._memory, happened, time.monotonic())
+            if self.standing.gate is Gate.STOPPING:
+                self._stop()
+            self._decide(running, foresight, levels or {})
+            self._act(suspects)
+        except SchedulerAway as error:
+            self._has_trouble(error.what)
+            return True
+        self._has_trouble("")
+        over = self.standing.gate in (Gate.DRAINING, Gate.STOPPING)
+        return bool(self.roster.present) or not over
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, runs or is pending here, as far as the last look saw."""
+        return not (self._demand.ready or self._demand.running or self.roster.present)
+
+    def _keep(self) -> None:
+        """Prolong the lease, and leave word for `qfarm launcher status`."""
+        standing = self.fleet.keep(self.partition.name, self._token, LEASE_SECONDS, self._words())
+        if standing is None:
+            raise ReplacedError(
+                f"another launcher has taken over partition {self.partition.name!r}",
+                "`qfarm launcher status` shows which; this one looks after it no more.",
+            )
+        if standing.gate is not self.standing.gate:
+            self.log.info("gate", partition=self.partition.name, gate=standing.gate.value)
+        self.standing = standing
+
+    def _decide(
+        self, running: Sequence[Running], foresight: Foresight, levels: Mapping[str, str]
+    ) -> None:
+        self._demand = self.fleet.demand(self.partition.name, self._wish(levels), READY, SAMPLE)
+        seen = outlook.outlook(
+            self._demand,
+            self.roster.present,
+            running,
+            foresight,
+            self.partition,
+            datetime.now(UTC),
+        )
+        situation = Situation(
+            time.monotonic(),
+            self._demand.ready,
+            seen.sample,
+            seen.jobs,
+            seen.pending,
+            self.standing.gate,
+        )
+        decision, self._memory = scaling.decide(situation, self._limits, self._memory)
+        self._tell(decision)
+        self._decision = decision
+        self._seconds = sum(cost.seconds for cost in seen.sample) / max(1, len(seen.sample))
+        self._close(self.roster.unavailable or decision.closed)
+
+    def _tell(self, decision: Decision) -> None:
+        """Log what is decided: all that is done, and now and then why nothing is."""
+        acts = decision.submit or decision.cancel_pending
+        if acts or (decision.why != self._decision.why and time.monotonic() >= self._tell_at):
+            self._tell_at = time.monotonic() + TELL_SECONDS
+            self.log.info("decision", partition=self.partition.name, why=decision.why)
+
+    def _act(self, suspects: Collection[str]) -> None:
+        if self._decision.cancel_pending:
+            waiting = [n for n in self.roster.present if n.state is not JobState.RUNNING]
+            self.roster.cancel(waiting[: self._decision.cancel_pending], "nothing waits for it")
+        happened: list[Event] = []
+        try:
+            for _ in range(0 if self.roster.unavailable else self._decision.submit):
+                self.roster.submit(self._order(suspects))
+                happened.append(Submitted())
+        except Refused as error:
+            happened.append(scaling.Refused(error.what))
+            self.log.warning("refused", partition=self.partition.name, why=error.what)
+        finally:
+            self._memory = scaling.after(self._memory, happened, time.monotonic())
+
+    def _stop(self) -> None:
+        """Tell all jobs to end, and again those that have not."""
+        if time.monotonic() >= self._stop_at:
+            self._stop_at = time.monotonic() + AGAIN_SECONDS
+            self.roster.cancel(self.roster.present, "stopped by the user")
+
+    def _order(self, suspects: Collection[str]) -> JobOrder:
+        ranks = [engine.ranks for engine in self.farm.config.engines.values()]
+        return JobOrder(
+            name=job_name(self.partition.name, token_hex(3)),
+            farm=self.farm.root,
+            log_folder=logs_of(self.farm),
+            python=self.partition.python or sys.executable,
+            exclude=tuple(sorted(suspects)),
+            ranks=max(ranks, default=1),
+            module=self.module,
+        )
+
+    def _wish(self, levels: Mapping[str, str]) -> Wish:
+        """What its workers may take, with what spills over from closed partitions."""
+        standings = self.fleet.standings()
+        closed = {one.name for one in standings if one.closed} - {self.partition.name}
+        return Wish(
+            partitions=may_take(self.partition, self.farm.config.partitions, closed),
+            stages=self.partition.takes_stages,
+            levels=levels_of(self.partition, levels),
+        )
+
+    @property
+    def _limits(self) -> Limits:
+        life = job_lifetime(self.partition.walltime, 0.0, 0.0, stagger_key="", monotonic=0.0)
+        return Limits.of(self.partition, max(1.0, life.left(0.0)))
+
+    def _remembered(self) -> Memory:
+        """What launchers before have submitted lately, so that the rate holds across them."""
+        now, wall = time.monotonic(), datetime.now(UTC)
+        notes = (note for note in self.roster.known if note.submitted)
+        ages = (outlook.seconds(note.submitted, wall) for note in notes)
+        return Memory(tries=tuple(sorted(now - age for age in ages if age < 3600)))
+
+    def _close(self, why: str) -> None:
+        """Say whether the partition can do work at present; others may take its stages if not."""
+        if why != self._closed:
+            self.fleet.refuse(self.partition.name, why)
+            self._closed = why
+
+    def _has_trouble(self, why: str) -> None:
+        if why and why != self.trouble:
+            self.log.warning("trouble", partition=self.partition.name, why=why)
+        self.trouble = why
+
+    def _words(self) -> dict[str, JsonValue]:
+        """What `qfarm launcher status` shows, and what jobs want to know."""
+        present, decision = self.roster.present, self._decision
+        at_work = [note for note in present if note.state is JobState.RUNNING]
+        wait, slots = decision.not_before - time.monotonic(), sum(note.slots for note in at_work)
+        return {
+            "jobs": len(at_work),
+            "pending": len(present) - len(at_work),
+            "slots": slots,
+            "left": round(self._seconds * self._demand.ready / slots) if slots else None,
+            "attempts": self._demand.running,
+            "ready": self._demand.ready,
+            "nodes": nodes(at_work),
+            "why": decision.why,
+            "wait": round(wait, 1) if isfinite(wait) and wait > 0 else 0.0,
+            "trouble": self.trouble,
+        }
+
+
+def logs_of(farm: Farm) -> Path:
+    """Folder of the logs of batch jobs."""
+    return farm.folder / "log" / "jobs"

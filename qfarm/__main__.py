@@ -1,0 +1,5 @@
+"""`python -m qfarm` is ``qfarm``."""
+
+from qfarm.cli import main
+
+main()

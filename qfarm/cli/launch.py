@@ -1,0 +1,206 @@
+"""`qfarm launch`: keep partitions of clusters busy, for weeks."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+from uuid import uuid4
+
+import typer
+from rich.text import Text
+from structlog.typing import FilteringBoundLogger
+
+from qfarm import config
+from qfarm.cli.console import stderr
+from qfarm.cli.farm import open_farm
+from qfarm.cli.wording import counted
+from qfarm.config import Farm
+from qfarm.engines import engine
+from qfarm.errors import UserError
+from qfarm.store.protocol import Store
+from qfarm_launchers import log
+from qfarm_launchers.batch import BatchSystem
+from qfarm_launchers.daemon import Daemon
+from qfarm_launchers.interrupts import Ends
+from qfarm_launchers.keeper import Keeper, logs_of
+from qfarm_launchers.roster import Roster
+from qfarm_schemas.attempt import Worker
+from qfarm_schemas.config import Partition
+from qfarm_workers.bench import Engines
+from qfarm_workers.identity import this_process
+from qfarm_workers.loop import partition_of
+
+START_SECONDS: Final = 60.0
+"""s: how long a detached launcher has to become one."""
+
+JOB: Final = "qfarm_workers.job"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; tests choose the engines and what a job runs, too."""
+
+    partitions: tuple[str, ...] = ()
+    until_done: bool = False
+    quiet: bool = False
+    engines: Engines = engine
+    module: str = JOB
+
+
+def command(
+    partitions: Annotated[
+        list[str] | None,
+        typer.Argument(help="Partitions of qfarm.toml; default: all that have a scheduler."),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the job script of each partition.")
+    ] = False,
+    until_done: Annotated[
+        bool, typer.Option("--until-done", help="End when nothing waits or runs any more.")
+    ] = False,
+) -> None:
+    """Keep batch jobs in the queues of clusters, as many as the waiting stages are worth.
+
+    Ctrl-C or SIGTERM ends the launcher; its jobs go on, and the next launcher takes them over. See
+    `qfarm launcher` for status, drain, pause and stop.
+    """
+    options = Options(tuple(partitions or ()), until_done)
+    if dry_run:
+        print_scripts(config.load(), options)
+    elif detach:
+        detached(config.load(), options)
+    else:
+        run(options)
+
+
+def print_scripts(farm: Farm, options: Options) -> None:
+    """Print what would be submitted; nothing is asked of a scheduler or the database."""
+    from qfarm_launchers.cluster import JobOrder, choice, job_name
+    from qfarm_launchers.jobs import script
+
+    for partition in chosen(farm, options.partitions):
+        python = partition.python or sys.executable
+        name, logs = job_name(partition.name, "000000"), logs_of(farm)
+        ranks = max([one.ranks for one in farm.config.engines.values()], default=1)
+        order = JobOrder(name, farm.root, logs, python, ranks=ranks)
+        sys.stdout.write(f"# partition {partition.name}: a job for {partition.scheduler}\n")
+        sys.stdout.write(script(choice(partition, order)).rstrip() + "\n\n")
+
+
+def run(options: Options) -> None:
+    """Launch in the foreground."""
+    with launching(options) as (daemon, _):
+        _say(options, _greeting(daemon))
+        with Ends() as interrupts:
+            daemon.run(interrupts)
+        left = sum(len(keeper.roster.present) for keeper in daemon.keepers)
+        if left and not options.until_done:
+            _say(options, f"The launcher has ended; {counted(left, 'job')} go on without it.")
+
+
+@contextmanager
+def launching(options: Options) -> Iterator[tuple[Daemon, FilteringBoundLogger]]:
+    """Become the launcher of the chosen partitions.
+
+    Raises
+    ------
+    ConfigError
+        There is no such partition, or another launcher has it.
+    """
+    echo = None if options.quiet else (lambda line: stderr().print(Text(line), soft_wrap=True))
+    with open_farm() as (farm, store), log.to_file(log.path_in(farm.folder), echo) as lines:
+        me = this_process(f"launch-{uuid4().hex[:8]}")
+        me = me.model_copy(update={"job": me.name})
+        keepers = [
+            keeper_of(farm, store, partition, me, lines, options.module)
+            for partition in chosen(farm, options.partitions)
+        ]
+        daemon = Daemon(farm, store, keepers, me, options.engines, lines, options.until_done)
+        daemon.take()
+        log.sweep(logs_of(farm))
+        names = [keeper.partition.name for keeper in keepers]
+        lines.info("launch", partitions=names, pid=me.pid, host=me.host)
+        yield daemon, lines
+
+
+def keeper_of(
+    farm: Farm,
+    store: Store,
+    partition: Partition,
+    me: Worker,
+    lines: FilteringBoundLogger,
+    module: str = JOB,
+) -> Keeper:
+    """The launcher of one partition, which has not taken it yet."""
+    roster = Roster(partition, store.fleet, BatchSystem(partition), lines)
+    return Keeper(farm, partition, store.fleet, roster, me, lines, module)
+
+
+def chosen(farm: Farm, names: Sequence[str]) -> tuple[Partition, ...]:
+    """Partitions by name; without names those behind a scheduler, or all if there are none."""
+    known = farm.config.partitions
+    if names:
+        return tuple(partition_of(known, name) for name in dict.fromkeys(names))
+    return tuple(one for one in known if one.scheduler != "local") or known
+
+
+def detached(farm: Farm, options: Options) -> None:
+    """Start a launcher in the background, and see that it becomes one.
+
+    Raises
+    ------
+    UserError
+        It ended at once.
+    """
+    chosen(farm, options.partitions)
+    out = log.path_in(farm.folder).with_name("launcher.out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    words = [sys.executable, "-m", "qfarm", "launch", *options.partitions]
+    words += ["--until-done"] if options.until_done else []
+    with out.open("w") as stream:
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    _wait(child, farm, options, out)
+    print(f"The launcher is process {child.pid}; `qfarm launcher status` and `logs` show it.")
+
+
+def _wait(child: subprocess.Popen[bytes], farm: Farm, options: Options, out: Path) -> None:
+    names = {partition.name for partition in chosen(farm, options.partitions)}
+    until = time.monotonic() + START_SECONDS
+    with open_farm() as (_, store):
+        while time.monotonic() < until:
+            if child.poll() is not None:
+                raise UserError(f"the launcher ended at once:\n{_tail(out)}", f"It wrote to {out}.")
+            held = {
+                one.name
+                for one in store.fleet.standings()
+                if one.alive and one.launcher is not None and one.launcher.pid == child.pid
+            }
+            if names <= held:
+                return
+            time.sleep(0.2)
+    raise UserError(f"the launcher does not begin:\n{_tail(out)}", f"It writes to {out}.")
+
+
+def _tail(path: Path, lines: int = 10) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _greeting(daemon: Daemon) -> str:
+    names = ", ".join(keeper.partition.name for keeper in daemon.keepers)
+    return f"Launching {names}. Ctrl-C ends the launcher, jobs go on."
+
+
+def _say(options: Options, text: str) -> None:
+    if not options.quiet:
+        stderr().print(Text(text), soft_wrap=True)

@@ -1,0 +1,246 @@
+"""`qfarm launcher`: look after launchers and the jobs that they keep."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from qfarm.cli.console import stderr, stdout
+from qfarm.cli.farm import open_farm
+from qfarm.cli.following import lines_of
+from qfarm.cli.launch import Options, chosen, launching
+from qfarm.cli.table import fitted, table
+from qfarm.cli.wording import counted, duration
+from qfarm.config import Farm, load
+from qfarm.errors import NotFoundError
+from qfarm.store.fleet import Gate, NodeNote, Standing
+from qfarm.store.protocol import Store
+from qfarm_launchers import log
+from qfarm_launchers.interrupts import Ends
+from qfarm_launchers.keeper import logs_of
+from qfarm_workers.identity import gone, this_process
+
+command = typer.Typer(no_args_is_help=True, help="Status, drain, pause, stop of launchers.")
+
+Names = Annotated[
+    list[str] | None, typer.Argument(help="Partitions; default: all that have a scheduler.")
+]
+
+LINES: Final = 20
+
+
+@command.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts.")] = False,
+) -> None:
+    """Show each partition: its launcher, its jobs, what waits, and why it has so many jobs."""
+    with open_farm() as (farm, store):
+        standings = {one.name: one for one in store.fleet.standings()}
+        nodes = store.fleet.suspects()
+    rows = [_row(farm, name, standings.get(name, Standing(name))) for name in _all(farm, standings)]
+    if as_json:
+        shown = {"partitions": rows, "nodes": [_node(note) for note in nodes]}
+        json.dump(shown, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        _show(rows, nodes, stdout())
+
+
+@command.command()
+def drain(partitions: Names = None) -> None:
+    """Let jobs finish what they do; then they end, and the launcher with the last of them."""
+    _ask(partitions, Gate.DRAINING, "drains: what runs is finished, then its launcher ends")
+
+
+@command.command()
+def pause(partitions: Names = None) -> None:
+    """Submit and claim nothing more; what runs is finished. Others may take over the stages."""
+    _ask(partitions, Gate.PAUSED, "is paused: `qfarm launcher resume` goes on")
+
+
+@command.command()
+def resume(partitions: Names = None) -> None:
+    """Undo a pause or a drain."""
+    _ask(partitions, Gate.OPEN, "is open")
+
+
+@command.command()
+def stop(
+    partitions: Names = None,
+    keep_jobs: Annotated[
+        bool, typer.Option("--keep-jobs", help="End the launcher only; its jobs go on.")
+    ] = False,
+) -> None:
+    """End jobs at once, which costs no retry, and then the launcher."""
+    if keep_jobs:
+        _end_launchers(partitions)
+        return
+    with open_farm() as (farm, store):
+        names = [one.name for one in chosen(farm, partitions or ())]
+        without = [name for name in names if not _alive(store.fleet.standing(name))]
+        for name in names:
+            if name not in without:
+                store.fleet.ask(name, Gate.STOPPING)
+                print(f"{name} stops: its jobs are ended, then its launcher")
+    if without:
+        _stop_here(tuple(without))
+
+
+@command.command()
+def use(
+    node: Annotated[str, typer.Argument(help="A node that `qfarm launcher status` shows.")],
+) -> None:
+    """Use a node again that is left alone, because you mended it."""
+    with open_farm() as (_, store):
+        if node not in {note.host for note in store.fleet.suspects()}:
+            raise NotFoundError(
+                f"no node {node!r} is left alone", "`qfarm launcher status` shows those that are."
+            )
+        store.fleet.clear(node)
+    print(f"{node} is used again")
+
+
+@command.command()
+def logs(
+    partition: Annotated[str | None, typer.Argument(help="Only of this partition.")] = None,
+    job: Annotated[str | None, typer.Option("--job", help="The log of this batch job.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Last lines.")] = LINES,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+) -> None:
+    """Show the launcher's log, or that of one of its jobs."""
+    farm = load()
+    path = _log(farm, job)
+    with suppress(KeyboardInterrupt):
+        for line in lines_of(path, lines, follow, lambda text: _about(text, partition)):
+            print(line if job else _words(line))
+
+
+def _row(farm: Farm, name: str, standing: Standing) -> dict[str, Any]:
+    found = (one for one in farm.config.partitions if one.name == name)
+    partition, look = next(found, None), standing.look if _alive(standing) else {}
+    return {
+        "partition": name,
+        "scheduler": "elsewhere" if partition is None else partition.scheduler,
+        "state": "refused" if standing.refused and not standing.gate.closed else standing.gate,
+        "launcher": _who(standing),
+        "alive": _alive(standing),
+        **{key: look.get(key) for key in ("jobs", "pending", "slots", "attempts", "ready", "left")},
+        "why": look.get("trouble") or standing.refused or look.get("why") or "",
+    }
+
+
+def _who(standing: Standing) -> str:
+    if standing.launcher is None or not _alive(standing):
+        return "none"
+    return f"{standing.launcher.host}:{standing.launcher.pid}"
+
+
+def _alive(standing: Standing) -> bool:
+    """Whether a launcher lives; one of this host is looked for itself."""
+    dead = standing.launcher is not None and gone(standing.launcher)
+    return standing.alive and not dead
+
+
+def _all(farm: Farm, standings: Iterable[str]) -> tuple[str, ...]:
+    own = [partition.name for partition in farm.config.partitions]
+    return tuple(dict.fromkeys([*own, *standings]))
+
+
+def _node(note: NodeNote) -> dict[str, Any]:
+    return {
+        "host": note.host,
+        "until": note.until.isoformat(),
+        "why": note.why,
+        "fragments": list(note.fragments),
+    }
+
+
+def _show(rows: Sequence[dict[str, Any]], nodes: Sequence[NodeNote], console: Console) -> None:
+    heads = ("partition", "state", "launcher", ">jobs", ">pending", ">attempts", ">ready", ">left")
+    names = [head.removeprefix(">") for head in heads]
+    cells = ([_cell(name, row[name]) for name in (*names, "why")] for row in rows)
+    below = ("why",)
+    console.print(fitted((*heads, "why"), cells, drop=("left", "pending"), below=below))
+    if nodes:
+        kept = [(n.host, f"{n.until:%Y-%m-%d %H:%M} UTC", n.why) for n in nodes]
+        console.print(table(("node", "left alone until", "because"), kept))
+        console.print("Mended? `qfarm launcher use NODE`", markup=False)
+    if not any(row["alive"] for row in rows):
+        console.print("No launcher runs: `qfarm launch`", markup=False)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "."
+    return duration(value) if name == "left" else str(value)
+
+
+def _ask(partitions: Sequence[str] | None, gate: Gate, words: str) -> None:
+    with open_farm() as (farm, store):
+        for partition in chosen(farm, partitions or ()):
+            store.fleet.ask(partition.name, gate)
+            print(f"{partition.name} {words}")
+
+
+def _end_launchers(partitions: Sequence[str] | None) -> None:
+    """Take the partitions from their launchers, which end when they see it."""
+    with open_farm() as (farm, store):
+        for partition in chosen(farm, partitions or ()):
+            if _alive(store.fleet.standing(partition.name)):
+                _take_away(store, partition.name)
+                print(f"the launcher of {partition.name} ends within seconds; its jobs go on")
+            else:
+                print(f"{partition.name} has no launcher")
+
+
+def _take_away(store: Store, name: str) -> None:
+    launcher = store.fleet.standing(name).launcher
+    me = this_process("stop")
+    token = store.fleet.take(name, me, 5.0, free=True)
+    store.fleet.leave(name, token)
+    if launcher is not None and launcher.host == me.host and not gone(launcher):
+        os.kill(launcher.pid, signal.SIGTERM)  # it keeps other partitions? then it leaves them, too
+
+
+def _stop_here(names: tuple[str, ...]) -> None:
+    """End the jobs of partitions without a launcher, by being theirs for a moment."""
+    with launching(Options(names, quiet=True)) as (daemon, _), Ends() as interrupts:
+        for name in names:
+            daemon.store.fleet.ask(name, Gate.STOPPING)
+        present = sum(len(keeper.roster.present) for keeper in daemon.keepers)
+        stderr().print(f"Ending {counted(present, 'job')} of {', '.join(names)} ...")
+        daemon.run(interrupts)
+
+
+def _log(farm: Farm, job: str | None) -> Path:
+    path = log.path_in(farm.folder) if job is None else logs_of(farm) / f"{job}.log"
+    if not path.is_file():
+        what = "no launcher ran here" if job is None else f"there is no log of a job {job!r}"
+        raise NotFoundError(f"{what}: there is no file {path}", "`qfarm launch` starts one.")
+    return path
+
+
+def _about(text: str, partition: str | None) -> bool:
+    """Whether a line speaks of a partition; all do where none is asked for."""
+    if partition is None:
+        return True
+    with suppress(ValueError):
+        event = json.loads(text)
+        named = (event.get("partition"), *(event.get("partitions") or ()))
+        job = str(event.get("job", ""))
+        return partition in named or job.startswith(f"{partition}-")
+    return False
+
+
+def _words(line: str) -> str:
+    with suppress(ValueError):
+        event = json.loads(line)
+        return log.words(str(event.get("level", "info")), event)
+    return line

@@ -1,0 +1,395 @@
+"""A batch job: what its job script runs on a node, ``python -m qfarm_workers.job``.
+
+It notes itself in the database, tests the engines, keeps a pull loop in each of its slots and tells
+them what holds for all: whether to drain, what to take. It needs no launcher to go on.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from qfarm import config
+from qfarm.config import Farm
+from qfarm.engines import engine
+from qfarm.errors import StoreError, UserError
+from qfarm.routing import may_take
+from qfarm.sites import scratch_of
+from qfarm.store import open_store
+from qfarm.store.fleet import Gate, JobNote, JobState, Standing
+from qfarm.store.protocol import Store
+from qfarm.store.wish import Wish
+from qfarm_schemas.attempt import Environment
+from qfarm_schemas.config import Partition
+from qfarm_workers import selftest
+from qfarm_workers.bench import Engines
+from qfarm_workers.identity import gone, node_name
+from qfarm_workers.lifetime import Lifetime, job_lifetime
+from qfarm_workers.loop import START_SECONDS, partition_of, patiently
+from qfarm_workers.orders import Orders, Report
+from qfarm_workers.scratch import Scratch
+from qfarm_workers.selftest import Fit
+from qfarm_workers.slot import OUTLIVED, SlotOrder, allowed
+from qfarm_workers.slots import Left, Slots
+from qfarm_workers.surroundings import surroundings
+
+TICK_SECONDS: Final = 0.5
+"""s: between two looks at the slots."""
+
+LOOK_SECONDS: Final = 5.0
+"""s: between two looks at the database, each with a sign of life."""
+
+RELEARN_SECONDS: Final = 60.0
+"""s: between two reads of costs and levels."""
+
+SELF_TEST: Final = "self-test failed"
+"""What the reason begins with, for which a job ended that found its node unfit."""
+
+MOST_CRASHES: Final = 5
+"""Slots in a row that may die before any of them has made an attempt."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What stands on the command line.
+
+    Attributes
+    ----------
+    farm : Path
+        Folder of ``qfarm.toml``.
+    partition : str
+        Whose work is done.
+    job : str
+        Name of the job.
+    began : float
+        When the job script began, s since the epoch.
+    """
+
+    farm: Path
+    partition: str
+    job: str
+    began: float
+
+
+def options(arguments: Sequence[str]) -> Options:
+    """Read the command line; what dask-jobqueue puts there besides is for Dask's workers."""
+    parser = argparse.ArgumentParser(prog="qfarm_workers.job", allow_abbrev=False)
+    parser.add_argument("--farm", type=Path, required=True)
+    parser.add_argument("--partition", required=True)
+    parser.add_argument("--job", required=True)
+    parser.add_argument("--began", type=float, default=time.time())
+    known, _ = parser.parse_known_args(list(arguments))
+    return Options(**vars(known))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Node and batch job.
+
+    Attributes
+    ----------
+    host : str
+        Name of the node.
+    environment : Environment
+        What stands in each attempt.
+    ends : float or None
+        When the batch system ends the job, s since the epoch; None: not known.
+    """
+
+    host: str
+    environment: Environment
+    ends: float | None = None
+
+
+@dataclass
+class Job:
+    """A batch job at work.
+
+    Attributes
+    ----------
+    options : Options
+        What it was started with.
+    farm : Farm
+        Its configuration.
+    partition : Partition
+        Whose work it does.
+    life : Lifetime
+        How long, by the monotonic clock.
+    place : Place
+        Where.
+    store : Store
+        The job database.
+    slots : Slots
+        Its processes.
+    engines : callable
+        Engine table.
+    leave : Event
+        Set when the batch system, or the user, ends the job.
+    """
+
+    options: Options
+    farm: Farm
+    partition: Partition
+    life: Lifetime
+    place: Place
+    store: Store
+    slots: Slots
+    engines: Engines
+    leave: Event
+    orders: Orders = field(default_factory=Orders)
+    fit: Fit = field(default_factory=Fit)
+    attempts: int = 0
+    _why: str = ""
+    _crashes: int = 0
+    _outlived: bool = False
+    _told: bool = False
+    _idle_since: float = field(default_factory=time.monotonic)
+    _look_at: float = 0.0
+    _learn_at: float = 0.0
+
+    def run(self) -> int:
+        """Work until told to end, too old, or idle for too long; the exit code."""
+        patiently(self._begin, START_SECONDS)
+        self._why = patiently(self._unfit, START_SECONDS)
+        if not self._why:
+            self._work()
+        print(f"{self.options.job} ends: {self._why or 'nothing was left to do'}", flush=True)
+        with suppress(StoreError):  # its launcher will see that it is gone
+            self.store.fleet.end(self.options.job, self._why)
+        return 1 if self.fit.useless or self._crashes >= MOST_CRASHES else 0
+
+    def _begin(self) -> None:
+        began = datetime.fromtimestamp(self.options.began, UTC)
+        ends = None if self.place.ends is None else datetime.fromtimestamp(self.place.ends, UTC)
+        note = JobNote(
+            self.options.job,
+            self.partition.name,
+            JobState.RUNNING,
+            scheduler_id=self.place.environment.scheduler_job,
+            host=self.place.host,
+            slots=self.partition.slots,
+            started=began,
+            ends=ends,
+        )
+        self.store.fleet.begin(note)
+        Scratch(scratch_of(self.farm, self.partition)).sweep(gone)
+
+    def _unfit(self) -> str:
+        """Why nothing can be done on this node; empty if something can."""
+        fleet = self.store.fleet
+        suspect = next((n for n in fleet.suspects() if n.host == self.place.host), None)
+        if suspect is not None:
+            return f"the node is left alone until {suspect.until:%H:%M} UTC: {suspect.why}"
+        found = selftest.hindrance(scratch_of(self.farm, self.partition))
+        if found is not None:
+            return f"{SELF_TEST}: {found.what}. {found.remedy}"
+        self._learn()
+        return f"{SELF_TEST}: {self.fit.why}" if self.fit.useless else ""
+
+    def _work(self) -> None:
+        self._look()
+        if not self.orders.drain:
+            self._start(self.partition.slots)
+        while not self._over():
+            time.sleep(TICK_SECONDS)
+            self._hear(self.slots.hear())
+            self._settle(self.slots.left())
+            if self.leave.is_set():
+                self._tell_to_leave()
+            elif time.monotonic() >= self._look_at:
+                self._try_to_look()
+        self._hear(self.slots.hear())
+
+    def _over(self) -> bool:
+        """Whether the job has nothing more to wait for."""
+        if self.slots.present:
+            return False
+        if self.leave.is_set():
+            return self._ends("the batch system, or somebody, told it to end")
+        if self._crashes >= MOST_CRASHES:
+            return self._ends(f"{self._crashes} slots died before an attempt: see the job's log")
+        if self.fit.useless:
+            return self._ends(f"{SELF_TEST}: {self.fit.why}")
+        if self._outlived or not self.life.worth_a_claim(time.monotonic()):
+            return self._ends("its lifetime is over")
+        return time.monotonic() - self._idle_since > self.partition.idle_seconds
+
+    def _ends(self, why: str) -> bool:
+        self._why = self._why or why
+        return True
+
+    def _hear(self, reports: Iterable[Report]) -> None:
+        for report in reports:
+            if report.attempt:
+                self.attempts += 1
+                self._crashes = 0
+            if report.broken:
+                broken = selftest.Tested(report.broken, False, report.why)
+                self.fit = selftest.verdict([broken], self.fit)
+                self.orders = replace(self.orders, engines=self.fit.good)
+
+    def _settle(self, left: Iterable[Left]) -> None:
+        """Take note of slots that have ended."""
+        for one in left:
+            self._idle_since = time.monotonic()
+            self._outlived = self._outlived or one.code == OUTLIVED
+            if one.code not in (0, OUTLIVED) and not self.leave.is_set():
+                self._crashes += 1
+                print(f"slot {one.number} ended with exit code {one.code}", flush=True)
+
+    def _tell_to_leave(self) -> None:
+        if not self._told:
+            self._told = True
+            self.slots.end()
+
+    def _try_to_look(self) -> None:
+        try:
+            self._look()
+            if self._may_start():
+                self._start(self._ready(len(self.slots.free(self.partition.slots))))
+        except StoreError as error:  # the slots wait for it, too
+            print(f"MongoDB: {error.what}", file=sys.stderr, flush=True)
+
+    def _may_start(self) -> bool:
+        now = time.monotonic()
+        fit = not self.fit.useless and self._crashes < MOST_CRASHES
+        young = not self._outlived and self.life.worth_a_claim(now)
+        return fit and young and not self.orders.drain and self.slots.present < self.partition.slots
+
+    def _start(self, most: int) -> None:
+        for number in self.slots.free(self.partition.slots)[:most]:
+            self.slots.start(number, self.orders)
+
+    def _ready(self, limit: int) -> int:
+        """Stages that slots could take, up to a limit."""
+        wish = Wish(
+            partitions=self.orders.partitions,
+            stages=self.partition.takes_stages,
+            levels=allowed(self.orders, frozenset()),
+        )
+        return self.store.fleet.demand(self.partition.name, wish, limit, 0).ready
+
+    def _look(self) -> None:
+        """Give a sign of life, and pass on what holds now."""
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        fleet = self.store.fleet
+        may_claim = fleet.beat(self.options.job, self.slots.present, self.attempts)
+        if time.monotonic() >= self._learn_at:
+            self._learn()
+        standings = {standing.name: standing for standing in fleet.standings()}
+        orders = renewed(
+            self.orders, self.partition, self.farm.config.partitions, standings, may_claim
+        )
+        if orders != self.orders:
+            self.orders = orders
+            self.slots.tell(orders)
+
+    def _learn(self) -> None:
+        """Read what levels there are and what they cost; test engines that are new."""
+        self._learn_at = time.monotonic() + RELEARN_SECONDS
+        levels = self.store.fleet.levels()
+        known = self.fit.good | {test.engine for test in self.fit.bad}
+        names = selftest.engines_to_test(self.partition, levels, known)
+        tests = [selftest.test(name, self.farm, self.partition, self.engines) for name in names]
+        for test in tests:
+            print(f"self-test of {test.engine}: {'passed' if test.ok else test.why}", flush=True)
+        self.fit = selftest.verdict(tests, self.fit)
+        engines = self.fit.good if self.fit.bad or self.partition.takes_engines else None
+        costs = self.store.fleet.costs()
+        self.orders = replace(self.orders, levels=levels, engines=engines, costs=costs)
+        self.slots.tell(self.orders)
+
+
+def renewed(
+    orders: Orders,
+    partition: Partition,
+    partitions: Sequence[Partition],
+    standings: Mapping[str, Standing],
+    may_claim: bool,
+) -> Orders:
+    """Orders as they follow from how the partitions stand. Pure."""
+    own = standings.get(partition.name)
+    gate = own.gate if own is not None else Gate.OPEN
+    closed = {name for name, standing in standings.items() if standing.closed}
+    working = {name for name, standing in standings.items() if standing.alive} - closed
+    nodes = own.look.get("nodes") if own is not None else None
+    return replace(
+        orders,
+        drain=gate.closed or not may_claim,
+        partitions=may_take(partition, partitions, closed - {partition.name}),
+        closed=frozenset(other.name for other in partitions if other.name not in working),
+        others=isinstance(nodes, int) and nodes > 1,
+    )
+
+
+def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> int:
+    """Run a batch job.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        The command line; None: this process's own.
+    engines : callable
+        Engine table; it is sent to other processes, so a function of a module.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    leave = Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave.set())
+    Slots.prepare()
+    given = options(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(given, leave, engines)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+
+
+def _run(given: Options, leave: Event, engines: Engines) -> int:
+    farm = config.load(given.farm)
+    partition = partition_of(farm.config.partitions, given.partition)
+    place = Place(node_name(), surroundings(), ends(given, partition, os.environ))
+    life = job_lifetime(
+        partition.walltime,
+        given.began,
+        time.time(),
+        place.ends,
+        stagger_key=given.job,
+        monotonic=time.monotonic(),
+    )
+
+    def order_of(number: int, orders: Orders) -> SlotOrder:
+        start, name = given.farm, given.job
+        return SlotOrder(
+            start, partition.name, name, number, life, engines, place.environment, orders
+        )
+
+    uri, database = config.mongo_uri(farm), farm.config.mongo.database
+    with ExitStack() as stack:
+        store = patiently(lambda: stack.enter_context(open_store(uri, database)), START_SECONDS)
+        slots = Slots(order_of)
+        return Job(given, farm, partition, life, place, store, slots, engines, leave).run()
+
+
+def ends(given: Options, partition: Partition, environment: Mapping[str, str]) -> float | None:
+    """When the batch system ends the job, s since the epoch; None where nothing ends it."""
+    told = environment.get("SLURM_JOB_END_TIME", "")
+    if told.isdecimal():
+        return float(told)
+    return None if partition.walltime is None else given.began + partition.walltime
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Orders: what a job tells its slots, and how they hear it.
+
+A slot never asks the database whether it may go on: its job does, once for all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from threading import Thread
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What holds for all slots of a job until further notice.
+
+    Attributes
+    ----------
+    drain : bool
+        Finish what runs, claim no more.
+    partitions : tuple of str
+        Whose stages may be taken.
+    levels : mapping
+        Id -> engine of each level of theory in the queue, as far as known.
+    engines : frozenset of str or None
+        Engines whose levels may be taken; None: all.
+    closed : frozenset of str
+        Partitions that work on nothing now: nothing is left to them.
+    others : bool
+        Whether the partition has jobs on other nodes, which can try what failed on this one.
+    costs : mapping
+        What was learnt of costs, as the fleet keeps it.
+    """
+
+    drain: bool = False
+    partitions: tuple[str, ...] = ()
+    levels: Mapping[str, str] = field(default_factory=dict)
+    engines: frozenset[str] | None = None
+    closed: frozenset[str] = frozenset()
+    others: bool = False
+    costs: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+class Report(NamedTuple):
+    """What a slot tells its job.
+
+    Attributes
+    ----------
+    attempt : bool
+        It has made an attempt.
+    broken : str
+        An engine that does not work on this node; empty: none.
+    why : str
+        Why it does not.
+    """
+
+    attempt: bool = False
+    broken: str = ""
+    why: str = ""
+
+
+class JobLine:
+    """The slot's end of the line: the last orders, heard by a thread.
+
+    When the job is gone, the slot drains: nobody counts it any more.
+    """
+
+    def __init__(self, line: Connection, first: Orders) -> None:
+        self.orders = first
+        self._gone = False
+        self._line = line
+        Thread(target=self._listen, name="orders", daemon=True).start()
+
+    @property
+    def drain(self) -> bool:
+        """Whether to claim no more."""
+        return self._gone or self.orders.drain
+
+    def say(self, report: Report) -> None:
+        """Tell the job, if it is still there."""
+        try:
+            self._line.send(report)
+        except OSError:
+            self._gone = True
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self.orders = self._line.recv()
+        except (EOFError, OSError):
+            self._gone = True

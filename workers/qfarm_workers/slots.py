@@ -1,0 +1,106 @@
+"""Slots: the processes of a job, forked from one process that has imported all they need.
+
+Forked so they share that memory: 50 slots take little more than one. The process they come from
+has no thread and no connection, which a fork would break.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from typing import Final
+
+from qfarm_workers import slot
+from qfarm_workers.orders import Orders, Report
+from qfarm_workers.slot import SlotOrder
+
+_CONTEXT: Final = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class _Process:
+    process: ForkServerProcess
+    line: Connection
+
+
+@dataclass(frozen=True)
+class Left:
+    """A slot whose process has ended, and its exit code."""
+
+    number: int
+    code: int
+
+
+@dataclass
+class Slots:
+    """Processes by number of the slot.
+
+    Attributes
+    ----------
+    order_of : callable
+        What slot `number` is told when it starts with these orders.
+    """
+
+    order_of: Callable[[int, Orders], SlotOrder]
+    _processes: dict[int, _Process] = field(default_factory=dict)
+
+    @staticmethod
+    def prepare() -> None:
+        """Start the process that forks; before this one has threads or connections."""
+        _CONTEXT.set_forkserver_preload([slot.__name__])
+        forkserver.ensure_running()
+
+    @property
+    def present(self) -> int:
+        """Slots whose process lives, as far as `left` has told."""
+        return len(self._processes)
+
+    def free(self, slots: int) -> list[int]:
+        """Numbers of slots without a process."""
+        return [number for number in range(slots) if number not in self._processes]
+
+    def start(self, number: int, orders: Orders) -> None:
+        """Start a slot."""
+        ours, theirs = _CONTEXT.Pipe()
+        process = _CONTEXT.Process(
+            target=slot.run, args=(self.order_of(number, orders), theirs), name=f"slot {number}"
+        )
+        process.start()
+        theirs.close()
+        self._processes[number] = _Process(process, ours)
+
+    def tell(self, orders: Orders) -> None:
+        """Give orders to all."""
+        for slot_ in self._processes.values():
+            try:
+                slot_.line.send(orders)
+            except OSError:
+                continue  # it is about to be missed
+
+    def hear(self) -> Iterator[Report]:
+        """What slots have said since."""
+        for slot_ in self._processes.values():
+            try:
+                while slot_.line.poll():
+                    yield slot_.line.recv()
+            except (EOFError, OSError):
+                continue
+
+    def left(self) -> list[Left]:
+        """Slots that have ended since."""
+        gone = [number for number, slot_ in self._processes.items() if not slot_.process.is_alive()]
+        return [self._close(number) for number in gone]
+
+    def end(self) -> None:
+        """Tell all of them that the job ends now."""
+        for slot_ in self._processes.values():
+            slot_.process.terminate()
+
+    def _close(self, number: int) -> Left:
+        slot_ = self._processes.pop(number)
+        code = slot_.process.exitcode
+        slot_.line.close()
+        slot_.process.close()
+        return Left(number, -1 if code is None else code)
