@@ -68,7 +68,7 @@ class Contents:
         return stages
 
     def narrowed(self, wish: Wish) -> Wish:
-        """The wish with the names of the stages that its levels leave, which the queue is indexed by.
+        """The wish with the names of the stages that its levels leave; the queue has them indexed.
 
         Without this a worker for few levels would read all that is before them in the queue.
         """

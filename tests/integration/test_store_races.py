@@ -3,10 +3,8 @@
 import json
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from qfarm.errors import LeaseLostError
 from qfarm.store import open_store
 from qfarm.store.protocol import Added, Claim, Selection, Store
 from support.lpad import check_consistent, launchpad, raw
+from support.threads import at_once
 from support.work import (
     LEASE,
     SINGLE_POINT,
@@ -43,18 +42,6 @@ uri, database, name = json.load(sys.stdin)
 with open_store(uri, database) as store:
     print(json.dumps(work_off(store, worker(name))))
 """
-
-
-def at_once(*actions: Callable[[], Any]) -> list[Any]:
-    """Results of actions that start together."""
-    gate = threading.Barrier(len(actions))
-
-    def go(action: Callable[[], Any]) -> Any:
-        gate.wait()
-        return action()
-
-    with ThreadPoolExecutor(len(actions)) as pool:
-        return list(pool.map(go, actions))
 
 
 def test_two_processes_share_two_hundred_stages(
