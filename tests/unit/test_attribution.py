@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -12,9 +11,11 @@ import pytest
 from qfarm.engines.base import Command, Exit, PythonCall
 from qfarm.engines.endings import ending
 from qfarm.ladder import RESUMABLE
-from qfarm.store.protocol import Claim, Ended, Store
-from qfarm_launchers.attribution import KINDS, JobEnding, failure_of
+from qfarm.store.protocol import Claim, Store
+from qfarm.store.protocol import Ended as Committed
+from qfarm_launchers.attribution import failure_of
 from qfarm_launchers.reaper import Reaper
+from qfarm_launchers.schedulers.base import Ending, EndingKind
 from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_schemas.failure import Budget, FailureKind
 from qfarm_workers import failures, supervisor
@@ -42,17 +43,6 @@ def rows() -> list[Row]:
     cells = (line.strip("| \n").split(" | ") for line in TABLE.read_text().splitlines())
     found = [cell for cell in cells if cell[0].isdecimal()]
     return [Row(int(cell[0]), frozenset(cell[2].split(", ")), cell[3]) for cell in found]
-
-
-@dataclass(frozen=True)
-class Account:
-    """What a scheduler says of a job."""
-
-    kind: str
-    state: str
-    exit_code: int | None = None
-    host: str = "n1"
-    text: str = ""
 
 
 def of_program(code: int, *texts: str) -> list[Failure]:
@@ -86,7 +76,7 @@ def crash(kind: FailureKind = FailureKind.CRASHED) -> Failure:
 
 
 def lost(kind: str, state: str, slots: int = 1, **more: Any) -> Failure:
-    return failure_of(build.WORKER, Account(kind, state, **more), slots)
+    return failure_of(build.WORKER, Ending(state, EndingKind(kind), **more), slots)
 
 
 def told(left: float | None) -> Failure:
@@ -246,7 +236,6 @@ CASES: dict[int, Callable[[], Iterable[Failure]]] = {
         lost("failed", "FAILED", exit_code=1),
         lost("completed", "COMPLETED"),
         lost("unknown", ""),
-        lost("a kind of next year", "?"),
         failures.lost_worker("n1", 4711),
     ],
     29: lambda: [failures.interrupted("n1", 4711)],
@@ -317,7 +306,9 @@ def test_the_schedulers_words_stand_in_the_evidence() -> None:
 
 
 def test_every_kind_of_ending_is_known() -> None:
-    assert {kind: lost(kind, "STATE").kind for kind in KINDS} == dict(KINDS)
+    made = {kind: lost(kind, "STATE").kind for kind in EndingKind}
+    assert made[EndingKind.TIMEOUT] is FailureKind.WALLTIME
+    assert len(made) == len(EndingKind)
 
 
 class Graves:
@@ -326,7 +317,7 @@ class Graves:
     def take_over(self, *arguments: Any) -> Sequence[Claim]:
         return [claim()]
 
-    def commit_many(self, ended: Sequence[Ended]) -> tuple[bool, ...]:
+    def commit_many(self, ended: Sequence[Committed]) -> tuple[bool, ...]:
         return (True,) * len(ended)
 
 
@@ -344,9 +335,9 @@ def kind_of(made: Attempt) -> FailureKind:
 def test_the_reaper_asks_how_the_job_ended() -> None:
     asked: list[Worker] = []
 
-    def ending_of(worker: Worker) -> JobEnding:
+    def ending_of(worker: Worker) -> Ending:
         asked.append(worker)
-        return Account("out-of-memory", "OUT_OF_MEMORY")
+        return Ending("OUT_OF_MEMORY", EndingKind.OUT_OF_MEMORY)
 
     assert kind_of(reaped(ending_of=ending_of)) is FailureKind.OUT_OF_MEMORY
     assert asked == [build.WORKER]

@@ -142,6 +142,14 @@ def test_the_program_that_a_partition_names_is_tried(farm: Farm, tmp_path: Path)
     assert not selftest.test("aims", farm, Partition(engines={"aims": gone}), real).ok
 
 
+def test_a_stand_in_is_tried_in_the_place_of_its_engine(farm: Farm) -> None:
+    """Where no GPU is, it is the stand-in that fails."""
+    on_gpu = Partition(engines={"pyscf": EngineConfig(by="gpu4pyscf")})
+    made = selftest.test("pyscf", farm, on_gpu, real)
+    assert made.engine == "pyscf"
+    assert "gpu4pyscf" in made.version + made.why
+
+
 def test_a_real_engine(farm: Farm) -> None:
     pytest.importorskip("tblite")
     made = selftest.test("tblite", farm, Partition(), real)
