@@ -23,7 +23,7 @@ _LIMITS: Final = {
     Limit.WALLTIME: r"time ?limit|walltime|run ?limit|h_rt",
     Limit.ACCOUNT: r"account|project|not authori[sz]ed|permission|cannot use the queue",
     Limit.QUEUE: r"partition|queue",
-    Limit.RESOURCES: r"node|generic resource|gres|memory|cpu|processor|resource"
+    Limit.RESOURCES: r"node|generic resource|gres|memory|cpu|processor|resource|environment"
     r"|licen[sc]e|requirements",
 }
 
@@ -46,8 +46,8 @@ _AWAY: Final = (
 
 _GONE: Final = (
     r"invalid job ?id|unknown job|no such job|job.* (not found|has finished|is not found)"
-    r"|already (complet|finished|terminated)|does not exist|accounting storage is disabled"
-    r"|denied: job .*does not exist|no (unfinished |matching )?jobs? found|couldn't find"
+    r"|already (complet|finished|terminated)|job.* does not exist|accounting storage is disabled"
+    r"|no (unfinished |matching )?jobs? found|couldn't find"
     r"|no such .*accounting|job id .* is not available"
 )
 
