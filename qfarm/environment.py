@@ -16,6 +16,9 @@ OTHERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "QFARM_CONFIG": "path of the file that stands for qfarm.toml",
         "QFARM_CI": "1: a test fails where it would be skipped for a missing service",
+        "QFARM_JOB_ID": "set by job scripts: the scheduler's id of the batch job",
+        "QFARM_JOB_ENDS": "set by job scripts: when its walltime ends, s since 1970",
+        "QFARM_LOCAL_JOB": "set by job scripts on this machine: name of the job",
         "QFARM_SHARED": "folder of recorded outputs that tests compare with",
     }
 )

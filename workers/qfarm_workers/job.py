@@ -360,7 +360,10 @@ def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> i
 def _run(given: Options, leave: Event, engines: Engines) -> int:
     farm = config.load(given.farm)
     partition = partition_of(farm.config.partitions, given.partition)
-    place = Place(node_name(), surroundings(), ends(given, partition, os.environ))
+    around = surroundings()
+    known = os.environ.get("QFARM_JOB_ID") or around.scheduler_job
+    around = around.model_copy(update={"scheduler_job": known})
+    place = Place(node_name(), around, ends(given, partition, os.environ))
     life = job_lifetime(
         partition.walltime,
         given.began,
@@ -385,7 +388,7 @@ def _run(given: Options, leave: Event, engines: Engines) -> int:
 
 def ends(given: Options, partition: Partition, environment: Mapping[str, str]) -> float | None:
     """When the batch system ends the job, s since the epoch; None where nothing ends it."""
-    told = environment.get("SLURM_JOB_END_TIME", "")
+    told = environment.get("QFARM_JOB_ENDS", "")
     if told.isdecimal():
         return float(told)
     return None if partition.walltime is None else given.began + partition.walltime
