@@ -276,10 +276,13 @@ def _straight(x: _Numbers, y: _Numbers, guess: Guess) -> _Line:
 
 
 def _squares(line: _Line, x: _Numbers, y: _Numbers, guess: Guess) -> float:
-    """Sum of squares, in which the guess is off like a record is."""
-    at_start = line.height - line.exponent * line.centre - log(guess.value)
-    off = (guess.exponent - line.exponent) / guess.exponent_spread
-    of_guess = WEIGHT + (at_start / guess.spread) ** 2 + off**2
+    """Sum of squares, in which the guess is off like a record is, and drawn in like one."""
+    at_start = line.height - line.exponent * line.centre
+    off = (
+        (at_start - log(guess.value)) / guess.spread,
+        (line.exponent - guess.exponent) / guess.exponent_spread,
+    )
+    of_guess = WEIGHT + sum(min(CLIP, abs(one)) ** 2 for one in off)
     of_records = float(((y - line.at(x)) ** 2).sum()) / _KEPT
     return guess.scatter**2 * of_guess + of_records
 

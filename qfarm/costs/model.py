@@ -160,7 +160,7 @@ class CostModel:
         return guessed(start.seconds).predict(max(size, 1.0)) * start.share(cores)
 
     def memory_mb(self, key: Key, size: float) -> Prediction:
-        """Peak of the resident memory, MB; parameters as of `seconds`."""
+        """Peak of the resident memory, MB, the same in all partitions; see `seconds`."""
         learnt = self._learnt(key, "memory_mb")
         line = learnt or guessed(self._start(key).memory_mb)
         return line.predict(max(size, 1.0))
@@ -240,16 +240,21 @@ def _lines(
     grouped: Mapping[Key, Sequence[Observation]],
     start: Start,
 ) -> Iterator[Line]:
-    """Lines of all partitions together, and of each, which starts from what all tell."""
+    """Lines of all partitions together; of seconds one of each, which starts from what all tell.
+
+    Memory is much the same everywhere. With one line for all, partitions agree on where there is
+    enough of it, and no stage is left by each to another.
+    """
+    memory = _line(pooled, group, "memory_mb", start.memory_mb)
+    if memory is not None:
+        yield memory
+    whole = _line(pooled, group, "seconds", start.seconds)
+    if whole is None:
+        return
+    yield whole
+    prior = known_elsewhere(whole.fit, start.seconds, PARTITION_SPREAD, PARTITION_EXPONENT)
     own = sorted({seen.key for seen in group})
-    guesses: dict[Of, Guess] = {"seconds": start.seconds, "memory_mb": start.memory_mb}
-    for of, guess in guesses.items():
-        whole = _line(pooled, group, of, guess)
-        if whole is None:
-            continue
-        yield whole
-        prior = known_elsewhere(whole.fit, guess, PARTITION_SPREAD, PARTITION_EXPONENT)
-        yield from filter(None, (_line(key, grouped[key], of, prior) for key in own))
+    yield from filter(None, (_line(key, grouped[key], "seconds", prior) for key in own))
 
 
 def _line(key: Key, group: Sequence[Observation], of: Of, guess: Guess) -> Line | None:

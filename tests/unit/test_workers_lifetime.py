@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 from qfarm_workers.lifetime import (
     LONGEST_HAND_BACK,
     LONGEST_MARGIN,
+    LONGEST_STAGGER,
     SHORTEST_MARGIN,
     Lifetime,
     hand_back,
+    job_lifetime,
     lifetime,
     limits,
     margin,
+    stagger,
 )
 from qfarm_workers.process import SoftStop
 
@@ -102,3 +105,67 @@ def test_a_fresh_worker_always_claims(walltime: float) -> None:
     assert 0 < fresh.left(0.0) < walltime
     assert hand_back(walltime) <= LONGEST_HAND_BACK
     assert fresh.left(0.0) != inf
+
+
+@pytest.mark.parametrize(
+    ("age", "least", "claims"),
+    [
+        (0, 2 * DAY, True),  # nobody has more time
+        (DAY - LONGEST_HAND_BACK - 10, 9.0, True),
+        (DAY - LONGEST_HAND_BACK - 10, 11.0, False),
+        (DAY - LONGEST_HAND_BACK - HOUR, 2 * HOUR, False),
+        (DAY - LONGEST_HAND_BACK + 1, 0.0, False),
+    ],
+)
+def test_with_known_costs_a_worker_ends_when_nothing_fits(
+    age: float, least: float, claims: bool
+) -> None:
+    assert lifetime(DAY, 5.0).worth_a_claim(5.0 + age, least) is claims
+    assert Lifetime().worth_a_claim(age, least)
+
+
+def job(
+    walltime: float | None, age: float = 0.0, end: float | None = None, name: str = "qfarm-cpu-1"
+) -> Lifetime:
+    """A job that began at 1e9 s, on a host that then had been up for 5000 s."""
+    return job_lifetime(walltime, 1e9, 1e9 + age, end, stagger_key=name, monotonic=5000.0 + age)
+
+
+@pytest.mark.parametrize("age", [0.0, 5.0, 100.0])
+def test_the_life_of_a_job_began_with_the_job(age: float) -> None:
+    """Slots start later, and know how much of it is over."""
+    assert job(DAY, age).began == 5000.0
+    assert job(DAY, age) == job(DAY)
+
+
+def test_a_job_ends_before_its_walltime_each_at_its_own_time() -> None:
+    ends = [job(DAY, name=f"qfarm-cpu-{n}").seconds for n in range(200)]
+    assert max(ends) <= DAY - 60
+    assert min(ends) >= DAY - 60 - LONGEST_STAGGER
+    assert max(ends) - min(ends) > 0.9 * LONGEST_STAGGER
+    assert job(DAY, name="qfarm-cpu-7") == job(DAY, name="qfarm-cpu-7")
+
+
+def test_a_stagger_is_a_small_part_of_a_life_and_short_lives_have_none() -> None:
+    assert stagger(599.0, "a") == 0
+    assert all(stagger(HOUR, f"{n}") <= 180 for n in range(100))
+    assert max(stagger(HOUR, f"{n}") for n in range(100)) > 150
+    assert job(300.0).seconds == pytest.approx(300 * 0.98)
+
+
+def test_the_end_that_the_scheduler_tells_counts_when_it_is_earlier() -> None:
+    assert job(DAY, end=1e9 + HOUR) == job(HOUR)
+    assert job(HOUR, end=1e9 + DAY) == job(HOUR)
+    assert job(None, end=1e9 + HOUR) == job(HOUR)
+    assert job(None) == Lifetime()
+
+
+@given(st.floats(min_value=1, max_value=1e7), st.text(max_size=20))
+def test_no_job_lives_longer_than_its_walltime(walltime: float, name: str) -> None:
+    life = job(walltime, name=name)
+    assert 0.9 * walltime <= life.seconds < walltime
+
+
+def test_a_job_whose_end_is_over_has_no_time() -> None:
+    assert job(DAY, age=10.0, end=1e9 - 5).seconds == 0
+    assert job(DAY, age=10.0, end=1e9 - 5).left(5010.0) < 0
