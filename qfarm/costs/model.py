@@ -22,7 +22,7 @@ VERSION: Final = 1
 PARTITION_SPREAD: Final = 0.7
 """ln of the factor by which partitions differ: processors of one age by two, either way."""
 
-PARTITION_EXPONENT: Final = 0.2
+PARTITION_EXPONENT: Final = 0.1
 """By which exponents of partitions differ."""
 
 EVERYWHERE: Final = ""
