@@ -4,10 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from support.slurm import Slurm, slurm
+from support.slurm import Slurm
 from support.wait import until
-
-__all__ = ["slurm"]
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "slurm" / "launcher.sbatch"
 SIZE = {"--time=2-00:00:00": "--time=00:05:00", "--mem=1G": "--mem=100M"}

@@ -1,5 +1,6 @@
 """MongoDB through SSH, as `deploy/hpc.md` tells users of a centre: a real sshd, ssh and mongod."""
 
+import json
 import os
 import shlex
 import socket
@@ -16,11 +17,12 @@ import psutil
 import pytest
 
 from qfarm.store import open_store, users
-from qfarm.store.protocol import StageState, Store
+from qfarm.store.protocol import Selection, StageState, Store
 from qfarm_schemas.attempt import Success
 from support import engines
 from support.mongo import has_mongod
 from support.needs import need
+from support.slurm import Slurm
 from support.ssh import LoginNode, has_ssh, login_node
 from support.tls import Secured, free_port, secured
 from support.wait import until
@@ -193,7 +195,7 @@ def test_an_outage_is_waited_out(centre: Centre, store: Store) -> None:
         time.sleep(OUTAGE)
         assert count(store, StageState.RUNNING) == 2  # nobody could say that they are done
         centre.login.start()
-        assert job.wait(60) == 0, centre.said
+        assert job.wait(120) == 0, centre.said
     for plan in plans:
         view = store.view(plan.fragment.id)
         (made,) = (attempt for row in view.rows for attempt in view.attempts[row.key])
@@ -201,15 +203,50 @@ def test_an_outage_is_waited_out(centre: Centre, store: Store) -> None:
         assert [row.state for row in view.rows] == [StageState.DONE]
 
 
-def test_a_tunnel_that_breaks_is_opened_again(centre: Centre) -> None:
+def test_batch_jobs_bring_their_own_tunnel(centre: Centre, store: Store, slurm: Slurm) -> None:
+    """The launcher reaches MongoDB by itself; its jobs on Slurm open the way in their prologue."""
+    (centre.farm / "xtb.toml").write_text(XTB.replace("single_point", "tunnelled"))
+    (centre.farm / "waters.xyz").write_text(WATERS)
+    worker = centre.address("worker")
+    lines = [centre.prologue, f"export QFARM_MONGO__URI_FILE={shlex.quote(str(worker))}"]
+    (centre.farm / "qfarm.toml").write_text(
+        f"""
+        mongo.uri_file = "{centre.mongod.folder}/root.uri"
+        [[partitions]]
+        name = "far"
+        scheduler = "slurm"
+        queue = "cpu"
+        slots = 1
+        memory_mb = 1000
+        walltime = "00:05:00"
+        idle_seconds = 1
+        takes_stages = ["tunnelled"]
+        prologue = {json.dumps(lines)}
+        """
+    )
+    (centre.mongod.folder / "root.uri").chmod(0o600)
+    kept = {name: value for name, value in os.environ.items() if "QFARM_" not in name}
+    call = partial(subprocess.run, cwd=centre.farm, env=kept, check=True, timeout=150)
+    call([QFARM, "submit", "waters.xyz", "--protocol", "xtb.toml"])
+    call([QFARM, "launch", "--until-done"])
+    rows = [row for row in store.rows(Selection()) if row.stage == "tunnelled"]
+    assert [row.state for row in rows] == [StageState.DONE] * 2
+    for row in rows:
+        (made,) = store.view(row.fragment_id).attempts[row.key]
+        assert made.worker.partition == "far"
+    assert "Accepted publickey" in (centre.login.folder / "sshd.log").read_text()
+    until(lambda: not centre.tunnels())
+
+
+def test_a_tunnel_that_breaks_is_opened_again(centre: Centre, store: Store) -> None:
     with centre.job("sleep 60") as job:
         until(centre.ssh)
         first = centre.ssh()
         assert first is not None
         first.kill()
         until(lambda: (now := centre.ssh()) is not None and now.pid != first.pid)
-        with open_store(centre.address("worker").read_text(), "qfarm") as store:
-            assert store.running() == ()
+        with open_store(centre.address("worker").read_text(), "qfarm") as through:
+            assert through.counts() == store.counts()
         assert job.poll() is None
 
 
@@ -238,7 +275,9 @@ def test_without_a_login_node_the_job_ends(centre: Centre) -> None:
     assert not (centre.farm / "began").exists()
 
 
-def test_from_outside_and_on_to_a_compute_node(mongod: Secured, tmp_path: Path) -> None:
+def test_from_outside_and_on_to_a_compute_node(
+    mongod: Secured, store: Store, tmp_path: Path
+) -> None:
     """A workstation brings its MongoDB to the login node (-R); compute nodes go on from there."""
     meeting = free_port()
     words = ["ssh", "-N", "-o", "ExitOnForwardFailure=yes"]
@@ -255,8 +294,8 @@ def test_from_outside_and_on_to_a_compute_node(mongod: Secured, tmp_path: Path) 
         try:
             with subprocess.Popen(["bash", "-c", f"{beyond}\nread"], stdin=subprocess.PIPE) as job:
                 until(lambda: listens(centre.port))
-                with open_store(centre.address("worker").read_text(), "qfarm") as store:
-                    assert store.running() == ()
+                with open_store(centre.address("worker").read_text(), "qfarm") as through:
+                    assert through.counts() == store.counts()
                 job.communicate(b"\n", timeout=30)
         finally:
             workstation.kill()
