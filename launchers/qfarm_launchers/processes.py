@@ -18,6 +18,10 @@ _MARK: Final = "QFARM_LOCAL_JOB"
 """Environment variable with a job's name; its whole session has it."""
 
 
+_EXEC_SECONDS: Final = 1.0
+"""Seconds after which a process without any environment is taken for none of ours."""
+
+
 class Processes:
     """The machine itself as a scheduler. An id is ``pid.start``: a pid alone is given again.
 
@@ -27,21 +31,22 @@ class Processes:
 
     def __init__(self) -> None:
         self._asked: dict[str, float] = {}
-        self._ours: set[str] = set()
+        self._ours: dict[str, str] = {}
         self._endings: dict[str, Ending] = {}
 
     def start(self, name: str, script: Path, log: Path) -> str:
         """Start a job; its id."""
         pid = detach(script, log, {_MARK: name})
         job = f"{pid}.{_start(pid)}"
-        self._ours.add(job)
+        self._ours[job] = name
         return job
 
     def queue(self) -> dict[str, Queued]:
         """Jobs that run; those that were asked to end long ago are killed."""
         self._reap()
-        jobs = dict(_jobs())
-        self._asked = {job: when for job, when in self._asked.items() if job in jobs}
+        jobs = dict(_jobs()) | {job: name for job, name in self._ours.items() if _lives(job)}
+        known = jobs.keys() | self._ours.keys()  # one may have ended just now: it is to be noted
+        self._asked = {job: when for job, when in self._asked.items() if job in known}
         for job, when in self._asked.items():
             if time.monotonic() - when > GRACE_SECONDS:
                 _send(job, signal.SIGKILL)
@@ -78,7 +83,7 @@ class Processes:
             except ChildProcessError:
                 ended, status = pid, None
             if ended:
-                self._ours.discard(job)
+                del self._ours[job]
                 self._endings[job] = _ending(status, job in self._asked)
 
 
@@ -101,9 +106,19 @@ def _jobs() -> Iterator[tuple[str, str]]:
 
 def _name(pid: int) -> str:
     mark = f"{_MARK}=".encode()
-    entries = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    entries = _environment(pid).split(b"\0")
     found = (entry.removeprefix(mark) for entry in entries if entry.startswith(mark))
     return next(found, b"").decode(errors="replace")
+
+
+def _environment(pid: int) -> bytes:
+    """Environment of a process: for an instant within exec it reads as empty."""
+    deadline = time.monotonic() + _EXEC_SECONDS
+    while not (found := Path(f"/proc/{pid}/environ").read_bytes()):
+        if _zombie(pid) or time.monotonic() > deadline:
+            break
+        time.sleep(0.001)
+    return found
 
 
 def _stat(pid: int) -> list[str]:

@@ -94,10 +94,10 @@ def _removal(walltime: float | None) -> str:
 
 def _entry(partition: Partition, line: str) -> tuple[str, str]:
     key, sign, value = (part.strip() for part in line.partition("="))
-    if not sign or not re.fullmatch(r"\+?[\w.]+", key):
+    if not sign or not re.fullmatch(r"\+?[\w.]+", key) or value.endswith("\\"):
         raise ConfigError(
             f"directive {line!r} of partition {partition.name!r} is no entry of a submit file",
-            'HTCondor wants "name = value".',
+            'HTCondor wants "name = value" on one line.',
         )
     return key, value
 

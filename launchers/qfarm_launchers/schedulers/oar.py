@@ -1,7 +1,6 @@
 """OAR: oarsub, oarstat."""
 
 import json
-import re
 from typing import Any, Final
 
 from qfarm_launchers.schedulers.base import (
@@ -113,7 +112,7 @@ def read_account(text: str) -> Ending | None:
         return None
     wait = number(text_of(facts, "exit_code").split(" ")[0])
     code = None if wait is None else wait >> 8  # what wait() gave
-    events = json.dumps(facts.get("events") or []) + text_of(facts, "message")
+    events = json.dumps(facts.get("events") or [])
     said = f"{state}, exit code {code}"
     message = text_of(facts, "message")
     return Ending(
@@ -126,11 +125,7 @@ def read_account(text: str) -> Ending | None:
 
 
 def _kind(state: str, code: int | None, events: str) -> EndingKind:
-    if (
-        re.search("walltime", events, re.IGNORECASE)
-        and "WALLTIME" in events.upper()
-        and (code or state == "Error")
-    ):
+    if "WALLTIME" in events and (code or state == "Error"):
         return EndingKind.TIMEOUT
     if "FRAG" in events:
         return EndingKind.CANCELLED

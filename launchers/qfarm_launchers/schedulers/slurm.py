@@ -144,15 +144,15 @@ def read_sinfo(text: str, partition: Partition) -> str:
     wanted = partition.queue.split(",") if partition.queue else []
     # without a name: the default partition, which sinfo marks with a star
     ours = [row for row in rows if (row[0].rstrip("*") in wanted if wanted else "*" in row[0])]
-    name = partition.queue or "by default"
     if not ours:
         there = ", ".join(sorted({row[0].rstrip("*") for row in rows}))
-        return f"Slurm has no partition {name}; it has: {there}"
+        return f"Slurm has no partition {partition.queue or 'by default'}; it has: {there}"
+    name = f"partition {partition.queue}" if partition.queue else "default partition"
     if all(row[1] != "up" for row in ours):
-        return f"Slurm's partition {name} is {ours[0][1]}"
+        return f"Slurm's {name} is {ours[0][1]}"
     states = {re.sub(r"\W+$", "", row[2]) for row in ours if row[1] == "up"}
     if states <= _UNUSABLE:
-        return f"all nodes of Slurm's partition {name} are {' or '.join(sorted(states))}"
+        return f"all nodes of Slurm's {name} are {' or '.join(sorted(states))}"
     return ""
 
 

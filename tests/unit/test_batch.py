@@ -1,0 +1,215 @@
+"""Submit, look, cancel through stand-ins of every scheduler's commands."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qfarm_launchers.batch import (
+    BatchSystem,
+    EndingKind,
+    Limit,
+    QueueState,
+    Refused,
+    SchedulerAway,
+    script,
+)
+from qfarm_launchers.cluster import JobOrder, choice
+from qfarm_launchers.commands import environment, run
+from qfarm_schemas.config import Partition
+from support.commands import Commands
+
+SUBMIT = {
+    "slurm": ("sbatch", "Submitted batch job 12 on cluster x\n", "12"),
+    "pbs": ("qsub", "4821.pbs01\n", "4821"),
+    "sge": ("qsub", 'Your job 3 ("cpu-1") has been submitted\n', "3"),
+    "lsf": ("bsub", "Job <301> is submitted to queue <long>.\n", "301"),
+    "htcondor": ("condor_submit", "Submitting job(s).\n1 job(s) submitted to cluster 7.\n", "7.0"),
+    "oar": ("oarsub", "[ADMISSION RULE] Set 3\nOAR_JOB_ID=51\n", "51"),
+}
+CANCEL = {
+    "slurm": "scancel",
+    "pbs": "qdel",
+    "sge": "qdel",
+    "lsf": "bkill",
+    "htcondor": "condor_rm",
+    "oar": "oardel",
+}
+
+
+def partition(scheduler: str, **changes: object) -> Partition:
+    return Partition.model_validate({"name": "cpu", "scheduler": scheduler, "slots": 1} | changes)
+
+
+def order(folder: Path) -> JobOrder:
+    return JobOrder("cpu-1", folder / "my farm", folder / "job logs", "/opt/py", ("n1",))
+
+
+@pytest.mark.parametrize("scheduler", SUBMIT)
+def test_the_scheduler_gets_the_script_that_is_shown(
+    scheduler: str, commands: Commands, tmp_path: Path
+) -> None:
+    command, answer, job = SUBMIT[scheduler]
+    commands.say(command, answer)
+    batch = BatchSystem(partition(scheduler))
+    assert batch.submit(order(tmp_path)) == job
+    shown = script(choice(batch.partition, order(tmp_path)))
+    assert (tmp_path / "job logs").is_dir()
+    if scheduler == "oar":  # options and the whole script as arguments
+        header = [line[5:] for line in shown.splitlines() if line.startswith("#OAR ")]
+        body = "".join(line for line in shown.splitlines(True) if not line.startswith("#"))
+        assert commands.words(command) == [*shlex.split(" ".join(header)), body]
+    else:
+        assert commands.got(command, "stdin" if scheduler == "lsf" else "script") == shown
+
+
+@pytest.mark.parametrize("scheduler", SUBMIT)
+def test_refusals_are_shown_in_the_scheduler_s_words(
+    scheduler: str, commands: Commands, tmp_path: Path
+) -> None:
+    command = SUBMIT[scheduler][0]
+    commands.say(command, "so far\n", "would exceed the user limit of jobs\n", 1)
+    with pytest.raises(Refused, match="would exceed the user limit of jobs so far") as caught:
+        BatchSystem(partition(scheduler)).submit(order(tmp_path))
+    assert caught.value.limit is Limit.JOBS
+    commands.say(command, "", "Unable to contact the server\n", 1)
+    with pytest.raises(SchedulerAway, match="Unable to contact the server"):
+        BatchSystem(partition(scheduler)).submit(order(tmp_path))
+
+
+@pytest.mark.parametrize("scheduler", SUBMIT)
+def test_an_answer_without_an_id_is_a_refusal(
+    scheduler: str, commands: Commands, tmp_path: Path
+) -> None:
+    commands.say(SUBMIT[scheduler][0], "thank you\n")
+    with pytest.raises(Refused, match="thank you"):
+        BatchSystem(partition(scheduler)).submit(order(tmp_path))
+
+
+@pytest.mark.parametrize("scheduler", CANCEL)
+def test_many_jobs_are_cancelled_in_few_commands(scheduler: str, commands: Commands) -> None:
+    commands.say(CANCEL[scheduler])
+    batch = BatchSystem(partition(scheduler))
+    batch.cancel([])
+    assert commands.calls(CANCEL[scheduler]) == 0
+    batch.cancel(str(number) for number in range(250))
+    assert commands.calls(CANCEL[scheduler]) == 3
+    assert commands.words(CANCEL[scheduler]) == [str(number) for number in range(200, 250)]
+
+
+def test_only_what_is_gone_may_stay_uncancelled(commands: Commands) -> None:
+    batch = BatchSystem(partition("slurm"))
+    commands.say("scancel", "", "scancel: error: Kill job error on job id 3: Invalid job id\n", 1)
+    batch.cancel(["3"])
+    commands.say("scancel", "", "scancel: error: 3: Access/permission denied\n", 1)
+    with pytest.raises(Refused, match="permission denied"):
+        batch.cancel(["3"])
+    commands.say("scancel", "", "scancel: error: Unable to contact slurm controller\n", 1)
+    with pytest.raises(SchedulerAway):
+        batch.cancel(["3"])
+
+
+def test_pbs_is_asked_for_ids_first(commands: Commands) -> None:
+    batch = BatchSystem(partition("pbs"))
+    commands.say("qselect")
+    assert batch.queue() == {}
+    assert commands.calls("qstat") == 0
+    commands.say("qselect", "4821.pbs01\n4822.pbs01\n")
+    text = "Job Id: 4821.pbs01\n    Job_Name = cpu-1\n    job_state = R\n"
+    commands.say("qstat", text, "qstat: Unknown Job Id 4822.pbs01\n", 153)  # it ended meanwhile
+    assert {job: queued.state for job, queued in batch.queue().items()} == {
+        "4821": QueueState.RUNNING
+    }
+    assert commands.words("qstat") == ["-f", "4821.pbs01", "4822.pbs01"]
+    commands.say("qselect", "", "Connection refused\nqselect: cannot connect to server\n", 255)
+    with pytest.raises(SchedulerAway, match="Connection refused"):
+        batch.queue()
+
+
+@pytest.mark.parametrize("code", [0, 255])
+def test_lsf_says_on_standard_error_that_there_is_nothing(commands: Commands, code: int) -> None:
+    commands.say("bjobs", "", "No unfinished job found\n", code)
+    assert BatchSystem(partition("lsf")).queue() == {}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "command"),
+    [
+        ("slurm", "squeue"),
+        ("pbs", "qselect"),
+        ("sge", "qstat"),
+        ("lsf", "bjobs"),
+        ("htcondor", "condor_q"),
+        ("oar", "oarstat"),
+    ],
+)
+def test_a_failing_command_is_never_an_empty_queue(
+    scheduler: str, command: str, commands: Commands
+) -> None:
+    batch = BatchSystem(partition(scheduler))
+    commands.say(command, "", "", 1)
+    with pytest.raises(SchedulerAway, match=f"{command} ended with exit code 1"):
+        batch.queue()
+    commands.say(command, "", "something unheard of\n")
+    if scheduler != "pbs":  # whose qselect says nothing where there is nothing
+        with pytest.raises(SchedulerAway, match="something unheard of"):
+            batch.queue()
+
+
+def test_who_forgot_a_job_is_asked_no_more(commands: Commands) -> None:
+    batch = BatchSystem(partition("slurm"))
+    forgot = "slurm_load_jobs error: Invalid job id specified\n"
+    commands.say("scontrol", "", forgot, 1)
+    commands.say("sacct", "JobIDRaw|State|ExitCode|NodeList\n9|TIMEOUT|0:0|c2\n")
+    ending = batch.ending("9")
+    assert ending is not None
+    assert ending.kind is EndingKind.TIMEOUT
+    assert commands.words("sacct")[0] == "--jobs=9"
+    commands.say("sacct", "", "Slurm accounting storage is disabled\n", 1)
+    assert batch.ending("9") is None
+    commands.say("scontrol", "", "Unable to contact slurm controller\n", 1)
+    with pytest.raises(SchedulerAway, match="Unable to contact slurm controller"):
+        batch.ending("9")
+
+
+def test_commands_that_are_not_here_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    batch = BatchSystem(partition("oar"))
+    for ask in (batch.queue, lambda: batch.ending("1"), lambda: batch.cancel(["1"])):
+        with pytest.raises(SchedulerAway, match=r"oar(stat|del) is not on the PATH") as caught:
+            ask()
+        assert "login node" in caught.value.remedy
+
+
+def test_commands_that_hang_are_ended() -> None:
+    with pytest.raises(SchedulerAway, match="sleep did not answer within 0 s"):
+        run(["sleep", "60"], seconds=0.05)
+
+
+def test_commands_see_no_settings_that_change_what_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("SBATCH_PARTITION", "SQUEUE_FORMAT", "SLURM_NTASKS", "SLURM_CONF", "OTHER"):
+        monkeypatch.setenv(name, "x")
+    from qfarm_launchers.schedulers import slurm
+
+    seen = environment(slurm.DIALECT.clean)
+    assert {"SLURM_CONF", "OTHER"} <= set(seen)
+    assert not {"SBATCH_PARTITION", "SQUEUE_FORMAT", "SLURM_NTASKS"} & set(seen)
+    assert seen["LC_ALL"] == "C"
+
+
+def test_only_slurm_says_whether_it_takes_jobs(commands: Commands) -> None:
+    assert BatchSystem(partition("pbs")).available() == ""
+    commands.say("sinfo", "PARTITION|AVAIL|STATE\ncpu*|down|idle\n")
+    assert BatchSystem(partition("slurm")).available() == "Slurm's default partition is down"
+    commands.say("sinfo", "")
+    with pytest.raises(SchedulerAway):
+        BatchSystem(partition("slurm")).available()
+
+
+def test_a_log_folder_that_is_there_is_used(commands: Commands, tmp_path: Path) -> None:
+    commands.say("sbatch", "Submitted batch job 1\n")
+    wanted = replace(order(tmp_path), log_folder=tmp_path)
+    assert BatchSystem(partition("slurm")).submit(wanted) == "1"
