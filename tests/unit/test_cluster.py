@@ -265,3 +265,11 @@ def test_bash_reads_the_script_as_it_is_meant(scheduler: str, tmp_path: Path) ->
     assert lines[lines.index("--farm") + 1] == str(farm)
     assert int(lines[lines.index("--began") + 1]) > 1_700_000_000
     assert lines[-5:] == ["two", "lines \\n", "2", "<aims/240920><intel mpi>", ""]
+
+
+def test_the_choice_needs_no_dask() -> None:
+    code = (
+        "import sys, qfarm_launchers.cluster, qfarm_launchers.batch; print('dask' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
