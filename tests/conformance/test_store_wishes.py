@@ -298,6 +298,23 @@ def test_many_that_pick_get_each_stage_once(store: Store) -> None:
     assert states(store)["preopt", "ready"] == 20
 
 
+@EACH_WAY
+def test_others_may_be_faster(store: Store, way: Ways) -> None:
+    """Between the look and the claim another takes the first ten."""
+    made = plans(20, SINGLE_POINT)
+    store.add(made)
+    fast: list[Claim | Refusal] = []
+
+    def fits(_: Ahead) -> bool:
+        if not fast:
+            fast.extend(store.claim_many(worker("fast"), LEASE, 10))
+        return True
+
+    found = taken(store, Wish(fits=fits), way)
+    assert len(fast) == 10
+    assert sorted(found) == sorted(keys_of(made[10:], "single_point"))
+
+
 def examined(raw: Raw, work: Callable[[], object]) -> list[tuple[int, int]]:
     """Keys and documents that each query of the queue looked at."""
     raw.command("profile", 2)
@@ -322,8 +339,8 @@ def test_a_claim_does_not_read_what_it_may_not_take(store: Store, raw: Raw) -> N
     store.add(plans(2000, PREOPT, first=10_000), priority=5)
     for wish in wishes * 2:
         assert examined(raw, lambda wish=wish: store.claim(worker(), LEASE, wish)) == [(1, 1)]
-    none = Wish(stages=("nothing",))
-    assert examined(raw, lambda: store.claim(worker(), LEASE, none)) == [(0, 0)]
+    for none in (Wish(stages=("nothing",)), Wish(levels=frozenset({"l0"}))):
+        assert examined(raw, lambda none=none: store.claim(worker(), LEASE, none)) == [(0, 0)]
     assert examined(raw, lambda: store.claim(worker(), LEASE)) == [(1, 1)]
     fits = Wish(stages=("single_point",), fits=lambda _: True)
     seen, chosen = examined(raw, lambda: store.claim(worker(), LEASE, fits))
