@@ -13,6 +13,8 @@ from pymongo.database import Database
 from qfarm.store.connection import Transaction
 from qfarm.store.mongo import MongoStore
 from qfarm.store.protocol import Claim, Store
+from qfarm.store.ready import ready
+from qfarm.store.wish import ANYTHING
 from qfarm_schemas.failure import FailureKind
 from qfarm_workers.identity import gone
 from support.lpad import check_consistent, launchpad, raw
@@ -154,7 +156,9 @@ def test_a_done_stage_whose_worker_died_again_goes_back_to_done(
     take(store)
     raw["fireworks"].update_one({"fw_id": 1}, {"$set": {"state": "READY"}})
     mongo = cast(MongoStore, store)
-    assert mongo._queue._take(worker(), LEASE, mongo._queue._ids.take(1)[0])
+    assert mongo._queue._take(
+        worker(), LEASE, mongo._queue._ids.take(1)[0], ready("local", ANYTHING)
+    )
     taken = list(store.take_over(lambda _: True, worker("reaper")))
     assert [claim.stage.name for claim in taken] == ["single_point"]
     assert states(store)["preopt", "done"] == 1
