@@ -47,6 +47,19 @@ def environment(clean: str) -> dict[str, str]:
     return kept | {"LC_ALL": "C"}
 
 
+def detached(words: Sequence[str], out: Path) -> subprocess.Popen[bytes]:
+    """Start a process of its own session, which outlives this one; what it says goes to `out`."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("wb") as stream:
+        return subprocess.Popen(
+            list(words),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
 def run(
     words: Sequence[str],
     clean: str = r"(?!)",

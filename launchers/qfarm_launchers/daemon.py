@@ -191,6 +191,7 @@ class Daemon:
         for note in fresh:
             fleet.suspect(note)
             self.log.warning("quarantine", host=note.host, until=str(note.until), why=note.why)
+            fleet.drain([job.name for job in notes if job.host == note.host and not job.ended])
         self._suspects = frozenset(note.host for note in (*past, *fresh) if note.until > now)
 
     def _ask(self, worker: Worker, question: Callable[[Keeper], _T]) -> _T | None:

@@ -22,7 +22,6 @@ from qfarm.store.wish import Wish
 from qfarm_launchers import outlook, scaling
 from qfarm_launchers.batch import Refused, SchedulerAway
 from qfarm_launchers.cluster import job_name
-from qfarm_launchers.reconcile import nodes
 from qfarm_launchers.roster import Roster
 from qfarm_launchers.scaling import Decision, Event, Limits, Memory, Situation, Submitted
 from qfarm_launchers.schedulers.base import JobOrder
@@ -34,7 +33,7 @@ from qfarm_workers.lifetime import job_lifetime
 READY: Final = 20_000
 """Ready stages that are counted; of more it makes no difference how many."""
 
-SAMPLE: Final = 100
+SAMPLE: Final = 400
 """Of them, those whose cost is foreseen."""
 
 LEASE_SECONDS: Final = 60.0
@@ -281,7 +280,6 @@ class Keeper:
             "left": round(self._seconds * self._demand.ready / slots) if slots else None,
             "attempts": self._demand.running,
             "ready": self._demand.ready,
-            "nodes": nodes(at_work),
             "why": decision.why,
             "wait": round(wait, 1) if isfinite(wait) and wait > 0 else 0.0,
             "trouble": self.trouble,

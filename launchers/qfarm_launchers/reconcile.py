@@ -5,7 +5,7 @@ is noted before it is submitted, under a name that only it has, so a launcher th
 between leaves nothing that its successor cannot find.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -81,8 +81,3 @@ def _seen(note: JobNote, queued: Queued) -> JobNote:
     if state is JobState.SUBMITTING:
         state = JobState.PENDING
     return replace(note, scheduler_id=queued.id, state=state)
-
-
-def nodes(notes: Iterable[JobNote]) -> int:
-    """Different nodes on which jobs run."""
-    return len({note.host for note in notes if note.state is JobState.RUNNING and note.host})

@@ -1,13 +1,12 @@
 """`qfarm launch`: keep partitions of clusters busy, for weeks."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from uuid import uuid4
 
 import typer
@@ -22,7 +21,7 @@ from qfarm.config import Farm
 from qfarm.engines import engine
 from qfarm.errors import UserError
 from qfarm.store.protocol import Store
-from qfarm_launchers import log
+from qfarm_launchers import commands, log
 from qfarm_launchers.batch import BatchSystem
 from qfarm_launchers.daemon import Daemon
 from qfarm_launchers.interrupts import Ends
@@ -33,6 +32,9 @@ from qfarm_schemas.config import Partition
 from qfarm_workers.bench import Engines
 from qfarm_workers.identity import this_process
 from qfarm_workers.loop import partition_of
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 START_SECONDS: Final = 60.0
 """s: how long a detached launcher has to become one."""
@@ -159,22 +161,14 @@ def detached(farm: Farm, options: Options) -> None:
     """
     chosen(farm, options.partitions)
     out = log.path_in(farm.folder).with_name("launcher.out")
-    out.parent.mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "qfarm", "launch", *options.partitions]
     words += ["--until-done"] if options.until_done else []
-    with out.open("w") as stream:
-        child = subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    child = commands.detached(words, out)
     _wait(child, farm, options, out)
     print(f"The launcher is process {child.pid}; `qfarm launcher status` and `logs` show it.")
 
 
-def _wait(child: subprocess.Popen[bytes], farm: Farm, options: Options, out: Path) -> None:
+def _wait(child: "Popen[bytes]", farm: Farm, options: Options, out: Path) -> None:
     names = {partition.name for partition in chosen(farm, options.partitions)}
     until = time.monotonic() + START_SECONDS
     with open_farm() as (_, store):

@@ -97,6 +97,7 @@ def test_only_these_places_start_processes() -> None:
         "qfarm/intake/pool.py",  # the examination of large batches
         "qfarm/store/server.py",  # mongod
         "workers/qfarm_workers/process.py",  # supervisors
+        "workers/qfarm_workers/slots.py",  # slots of a job
         "workers/qfarm_workers/supervisor.py",  # engines
     }
 

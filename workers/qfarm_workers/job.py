@@ -39,6 +39,7 @@ from qfarm_workers.scratch import Scratch
 from qfarm_workers.selftest import Fit
 from qfarm_workers.slot import OUTLIVED, SlotOrder, allowed
 from qfarm_workers.slots import Left, Slots
+from qfarm_workers.supervisor import TO_LEAVE
 from qfarm_workers.surroundings import surroundings
 
 TICK_SECONDS: Final = 0.5
@@ -320,13 +321,11 @@ def renewed(
     gate = own.gate if own is not None else Gate.OPEN
     closed = {name for name, standing in standings.items() if standing.closed}
     working = {name for name, standing in standings.items() if standing.alive} - closed
-    nodes = own.look.get("nodes") if own is not None else None
     return replace(
         orders,
         drain=gate.closed or not may_claim,
         partitions=may_take(partition, partitions, closed - {partition.name}),
         closed=frozenset(other.name for other in partitions if other.name not in working),
-        others=isinstance(nodes, int) and nodes > 1,
     )
 
 
@@ -346,7 +345,7 @@ def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> i
         The exit code.
     """
     leave = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (*TO_LEAVE, signal.SIGINT):
         signal.signal(number, lambda *_: leave.set())
     Slots.prepare()
     given = options(sys.argv[1:] if arguments is None else arguments)

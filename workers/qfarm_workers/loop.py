@@ -46,7 +46,8 @@ START_SECONDS: Final = 60.0
 """How long a worker that starts bears it."""
 
 PATIENT_SECONDS: Final = 30.0
-"""s: how long an idle worker leaves to other hosts what failed last on its own."""
+"""s: how long an idle worker leaves to other hosts what failed last on its own; at most half the
+time for which it idles at all, for there may be no other."""
 
 MOST_OUT_OF_ROOM: Final = 2
 """Stages in a row that find no space before the worker takes the disk to be full."""
@@ -159,7 +160,8 @@ class Loop:
     def _wish(self) -> Wish:
         wish = self._guide.wish()
         since = self._idle_since
-        patient = since is None or monotonic() - since < PATIENT_SECONDS
+        longest = min(PATIENT_SECONDS, self._guide.idle_seconds / 2)
+        patient = since is None or monotonic() - since < longest
         return wish if patient else replace(wish, elsewhere="")
 
     def _claim(self) -> tuple[Claim | Refusal, ...]:

@@ -5,9 +5,8 @@ A slot never asks the database whether it may go on: its job does, once for all 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from threading import Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
@@ -28,8 +27,6 @@ class Orders:
         Engines whose levels may be taken; None: all.
     closed : frozenset of str
         Partitions that work on nothing now: nothing is left to them.
-    others : bool
-        Whether the partition has jobs on other nodes, which can try what failed on this one.
     costs : mapping
         What was learnt of costs, as the fleet keeps it.
     """
@@ -39,7 +36,6 @@ class Orders:
     levels: Mapping[str, str] = field(default_factory=dict)
     engines: frozenset[str] | None = None
     closed: frozenset[str] = frozenset()
-    others: bool = False
     costs: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -61,13 +57,23 @@ class Report(NamedTuple):
     why: str = ""
 
 
+class Pipe(Protocol):
+    """One end of a line between two processes."""
+
+    def send(self, message: Any, /) -> None:
+        """Send; OSError when the other end is gone."""
+
+    def recv(self) -> Any:
+        """Wait for the next message; EOFError or OSError when the other end is gone."""
+
+
 class JobLine:
     """The slot's end of the line: the last orders, heard by a thread.
 
     When the job is gone, the slot drains: nobody counts it any more.
     """
 
-    def __init__(self, line: Connection, first: Orders) -> None:
+    def __init__(self, line: Pipe, first: Orders) -> None:
         self.orders = first
         self._gone = False
         self._line = line

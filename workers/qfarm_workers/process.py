@@ -21,7 +21,7 @@ from typing import Any, Final, Self
 import psutil
 
 from qfarm.engines.base import Command, PythonCall
-from qfarm_workers.supervisor import Channel
+from qfarm_workers.supervisor import TO_LEAVE, Channel
 
 LOOK_SECONDS: Final = 0.25
 """Seconds between two looks at memory, time and the wish to stop."""
@@ -32,7 +32,7 @@ GRACE_SECONDS: Final = 10.0
 TOLD_SECONDS: Final = 1.0
 """Seconds in which all processes of a job are told to end."""
 
-_TOLD: Final = (-signal.SIGTERM, 128 + signal.SIGTERM)
+_TOLD: Final = tuple(code for number in TO_LEAVE for code in (-number, 128 + number))
 
 _THREAD_COUNTS: Final = (
     "OMP_NUM_THREADS",

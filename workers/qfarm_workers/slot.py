@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Event
 from typing import Final, NoReturn
@@ -15,7 +14,7 @@ from qfarm import config
 from qfarm.costs.model import CostModel
 from qfarm.errors import UserError
 from qfarm.store.wish import Ahead, Wish
-from qfarm_schemas.attempt import Attempt, Environment
+from qfarm_schemas.attempt import Attempt, Environment, Success
 from qfarm_schemas.config import FarmConfig, Partition
 from qfarm_workers import devices, selftest
 from qfarm_workers.appraisal import Appraisal, Foresight
@@ -24,13 +23,16 @@ from qfarm_workers.breaker import Breaker
 from qfarm_workers.identity import node_name, this_process
 from qfarm_workers.lifetime import Lifetime
 from qfarm_workers.loop import Loop, at_work, partition_of
-from qfarm_workers.orders import JobLine, Orders, Report
+from qfarm_workers.orders import JobLine, Orders, Pipe, Report
+from qfarm_workers.supervisor import TO_LEAVE
 
 OUTLIVED: Final = 3
 """Exit code of a slot whose lifetime ended; 0: it was told to end, or found nothing to do."""
 
 UNFIT: Final = 4
 """Exit code of a slot that cannot work on this node; it has said why."""
+
+BLACK_HOLE: Final = "it fails one fragment after the other on this node, although water goes well"
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class ByJob:
     test: Callable[[str], str]
     judge: Judge
     breaker: Breaker = field(default_factory=Breaker)
+    _doubtful: set[str] = field(default_factory=set)
 
     @property
     def idle_seconds(self) -> float:
@@ -151,23 +154,30 @@ class ByJob:
     def wish(self) -> Wish:
         """See `Guide.wish`; engines that fail again and again are tested before."""
         for engine in sorted(self.breaker.tripped):
-            why = self.test(engine)
-            self.breaker.tested(engine, why)
-            if why:
-                self.line.say(Report(broken=engine, why=why))
+            self._doubt(engine)
         orders = self.line.orders
         return Wish(
             partitions=orders.partitions,
             stages=self.partition.takes_stages,
             levels=allowed(orders, frozenset(self.breaker.broken)),
-            elsewhere=self.host if orders.others else "",
+            elsewhere=self.host,
             fits=self.judge.fits(orders),
         )
 
     def note(self, made: Attempt, engine: str) -> None:
         """See `Guide.note`."""
         self.breaker.note(engine, made)
+        if isinstance(made.outcome, Success):
+            self._doubtful.discard(engine)
         self.line.say(Report(attempt=True))
+
+    def _doubt(self, engine: str) -> None:
+        """Test an engine that failed several fragments in a row; the second time, give it up."""
+        why = BLACK_HOLE if engine in self._doubtful else self.test(engine)
+        self._doubtful.add(engine)
+        self.breaker.tested(engine, why)
+        if why:
+            self.line.say(Report(broken=engine, why=why))
 
 
 def allowed(orders: Orders, broken: frozenset[str]) -> frozenset[str] | None:
@@ -189,10 +199,11 @@ def see_devices(partition: Partition, number: int) -> None:
         os.environ[devices.VARIABLE] = own
 
 
-def run(order: SlotOrder, line: Connection) -> NoReturn:
+def run(order: SlotOrder, line: Pipe) -> NoReturn:
     """Work until told to end, too old, or idle for too long: the main function of the process."""
     leave = Event()
-    signal.signal(signal.SIGTERM, lambda *_: leave.set())
+    for number in TO_LEAVE:
+        signal.signal(number, lambda *_: leave.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sys.exit(OUTLIVED if _work(order, JobLine(line, order.orders), leave) else 0)

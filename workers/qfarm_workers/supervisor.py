@@ -40,6 +40,9 @@ NO_MEMORY: Final = os.EX_OSERR
 DISK_FULL: Final = os.EX_IOERR
 """Exit code of a Python function that found no space on the device."""
 
+TO_LEAVE: Final = (signal.SIGTERM, signal.SIGUSR2)
+"""By which batch systems tell a job that it will be killed: Grid Engine and LSF by the second."""
+
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
@@ -224,8 +227,8 @@ def _detach(channel: Channel, supervisor: int) -> None:
         os._exit(os.EX_SOFTWARE)
     channel.close()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, *TO_LEAVE):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _enter(folder: Path) -> None:
@@ -271,7 +274,8 @@ def main() -> None:
     A batch system that ends a job signals all of its processes; this one must live on until the
     worker has heard how the engine ended.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in TO_LEAVE:
+        signal.signal(number, signal.SIG_IGN)
     channel = take_streams()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     serve(channel)
