@@ -21,10 +21,9 @@ from qfarm import config
 from qfarm.config import Farm
 from qfarm.engines import engine
 from qfarm.errors import StoreError, UserError
-from qfarm.routing import may_take
 from qfarm.sites import scratch_of
 from qfarm.store import open_store
-from qfarm.store.fleet import Gate, JobNote, JobState, Standing
+from qfarm.store.fleet import JobNote, JobState
 from qfarm.store.protocol import Store
 from qfarm.store.wish import Wish
 from qfarm_schemas.attempt import Environment
@@ -34,10 +33,10 @@ from qfarm_workers.bench import Engines
 from qfarm_workers.identity import gone, node_name
 from qfarm_workers.lifetime import Lifetime, job_lifetime
 from qfarm_workers.loop import START_SECONDS, partition_of, patiently
-from qfarm_workers.orders import Orders, Report
+from qfarm_workers.orders import Orders, Report, renewed
 from qfarm_workers.scratch import Scratch
 from qfarm_workers.selftest import Fit
-from qfarm_workers.slot import OUTLIVED, SlotOrder, allowed
+from qfarm_workers.slot import IDLED, OUTLIVED, SlotOrder, allowed
 from qfarm_workers.slots import Left, Slots
 from qfarm_workers.supervisor import TO_LEAVE
 from qfarm_workers.surroundings import surroundings
@@ -151,6 +150,7 @@ class Job:
     _why: str = ""
     _crashes: int = 0
     _outlived: bool = False
+    _idled: bool = False
     _told: bool = False
     _idle_since: float = field(default_factory=time.monotonic)
     _look_at: float = 0.0
@@ -242,7 +242,8 @@ class Job:
         for one in left:
             self._idle_since = time.monotonic()
             self._outlived = self._outlived or one.code == OUTLIVED
-            if one.code not in (0, OUTLIVED) and not self.leave.is_set():
+            self._idled = self._idled or one.code == IDLED
+            if one.code not in (0, IDLED, OUTLIVED) and not self.leave.is_set():
                 self._crashes += 1
                 print(f"slot {one.number} ended with exit code {one.code}", flush=True)
 
@@ -255,7 +256,7 @@ class Job:
         try:
             self._look()
             if self._may_start():
-                self._start(self._ready(len(self.slots.free(self.partition.slots))))
+                self._start_as_needed()
         except StoreError as error:  # the slots wait for it, too
             print(f"MongoDB: {error.what}", file=sys.stderr, flush=True)
 
@@ -264,6 +265,18 @@ class Job:
         fit = not self.fit.useless and self._crashes < MOST_CRASHES
         young = not self._outlived and self.life.worth_a_claim(now)
         return fit and young and not self.orders.drain and self.slots.present < self.partition.slots
+
+    def _start_as_needed(self) -> None:
+        """Start slots for what has become ready since they ended.
+
+        What was ready all the time, and they did not take, does not fit into the job's life.
+        """
+        ready = self._ready(len(self.slots.free(self.partition.slots)))
+        if ready and self._idled:
+            self._outlived = True
+        elif ready:
+            self._start(ready)
+        self._idled = False
 
     def _start(self, most: int) -> None:
         for number in self.slots.free(self.partition.slots)[:most]:
@@ -307,26 +320,6 @@ class Job:
         costs = self.store.fleet.costs()
         self.orders = replace(self.orders, levels=levels, engines=engines, costs=costs)
         self.slots.tell(self.orders)
-
-
-def renewed(
-    orders: Orders,
-    partition: Partition,
-    partitions: Sequence[Partition],
-    standings: Mapping[str, Standing],
-    may_claim: bool,
-) -> Orders:
-    """Orders as they follow from how the partitions stand. Pure."""
-    own = standings.get(partition.name)
-    gate = own.gate if own is not None else Gate.OPEN
-    closed = {name for name, standing in standings.items() if standing.closed}
-    working = {name for name, standing in standings.items() if standing.alive} - closed
-    return replace(
-        orders,
-        drain=gate.closed or not may_claim,
-        partitions=may_take(partition, partitions, closed - {partition.name}),
-        closed=frozenset(other.name for other in partitions if other.name not in working),
-    )
 
 
 def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> int:

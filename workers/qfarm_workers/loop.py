@@ -79,6 +79,8 @@ class Loop:
         Whether the loop ended because its lifetime did, and not for want of work.
     recent : deque of float
         Seconds that the last attempts took.
+    idled : bool
+        Whether the loop ended because it has found nothing to claim for too long.
     guide : Guide or None
         What says whether and what to claim; None: the launcher, which may ask for a drain.
     """
@@ -90,6 +92,7 @@ class Loop:
     log: FilteringBoundLogger
     outlived: bool = False
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=batch.REMEMBERED))
+    idled: bool = False
     guide: Guide | None = None
     _out_of_room: frozenset[str] = frozenset()
     _wait: float = SHORTEST_WAIT
@@ -149,8 +152,10 @@ class Loop:
         now = monotonic()
         self._idle_since = now if self._idle_since is None else self._idle_since
         if now - self._idle_since > self._guide.idle_seconds:
+            self.idled = True
             return False
-        wish = self._wish()
+        # What is left to others for a while is claimed here in the end.
+        wish = replace(self._wish(), elsewhere="")
         if not patiently(lambda: self.store.busy(self.worker.partition, wish)):
             return False
         sleep(self._wait)

@@ -3,12 +3,16 @@
 A slot never asks the database whether it may go on: its job does, once for all of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import JsonValue
+
+from qfarm.routing import may_take
+from qfarm.store.fleet import Gate, Standing
+from qfarm_schemas.config import Partition
 
 
 @dataclass(frozen=True)
@@ -97,3 +101,23 @@ class JobLine:
                 self.orders = self._line.recv()
         except (EOFError, OSError):
             self._gone = True
+
+
+def renewed(
+    orders: Orders,
+    partition: Partition,
+    partitions: Sequence[Partition],
+    standings: Mapping[str, Standing],
+    may_claim: bool,
+) -> Orders:
+    """Orders as they follow from how the partitions stand. Pure."""
+    own = standings.get(partition.name)
+    gate = own.gate if own is not None else Gate.OPEN
+    closed = {name for name, standing in standings.items() if standing.closed}
+    working = {name for name, standing in standings.items() if standing.alive} - closed
+    return replace(
+        orders,
+        drain=gate.closed or not may_claim,
+        partitions=may_take(partition, partitions, closed - {partition.name}),
+        closed=frozenset(other.name for other in partitions if other.name not in working),
+    )

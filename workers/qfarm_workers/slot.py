@@ -27,7 +27,10 @@ from qfarm_workers.orders import JobLine, Orders, Pipe, Report
 from qfarm_workers.supervisor import TO_LEAVE
 
 OUTLIVED: Final = 3
-"""Exit code of a slot whose lifetime ended; 0: it was told to end, or found nothing to do."""
+"""Exit code of a slot whose lifetime ended; 0: it was told to end, or nothing was left to do."""
+
+IDLED: Final = 5
+"""Exit code of a slot that found nothing to claim for too long, while others were at work."""
 
 UNFIT: Final = 4
 """Exit code of a slot that cannot work on this node; it has said why."""
@@ -93,13 +96,18 @@ class Judge:
     _appraisal: Appraisal | None = None
 
     @property
+    def _smaller(self) -> bool:
+        """Whether another partition has more memory, to which stages may be left."""
+        return any(other.memory_mb > self.partition.memory_mb for other in self.config.partitions)
+
+    @property
     def least(self) -> float | None:
         """Seconds of the cheapest stage that was looked at; None: none was."""
         return None if self._appraisal is None else self._appraisal.least
 
     def fits(self, orders: Orders) -> Callable[[Ahead], bool] | None:
-        """For `Wish.fits`; None where time has no end, and nothing needs to be looked at."""
-        if self.life.seconds == inf:
+        """For `Wish.fits`; None where nothing needs to be looked at."""
+        if self.life.seconds == inf and not self._smaller:
             return None
         if self._of is None or (orders.costs, orders.closed) != (self._of.costs, self._of.closed):
             model = CostModel.from_document(orders.costs)
@@ -206,14 +214,14 @@ def run(order: SlotOrder, line: Pipe) -> NoReturn:
         signal.signal(number, lambda *_: leave.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        sys.exit(OUTLIVED if _work(order, JobLine(line, order.orders), leave) else 0)
+        sys.exit(_work(order, JobLine(line, order.orders), leave))
     except UserError as error:
         print(f"slot {order.number}: {error}", file=sys.stderr, flush=True)
         sys.exit(UNFIT)
 
 
-def _work(order: SlotOrder, line: JobLine, leave: Event) -> bool:
-    """Whether the lifetime ended the work."""
+def _work(order: SlotOrder, line: JobLine, leave: Event) -> int:
+    """The exit code."""
     farm = config.load(order.start)
     partition = partition_of(farm.config.partitions, order.partition)
     see_devices(partition, order.number)
@@ -229,4 +237,4 @@ def _work(order: SlotOrder, line: JobLine, leave: Event) -> bool:
         guide = ByJob(line, partition, host, test, judge)
         loop = Loop(place.store, place.bench, worker, farm.config.lease, place.lines, guide=guide)
         loop.run()
-        return loop.outlived
+        return OUTLIVED if loop.outlived else IDLED if loop.idled else 0
