@@ -14,13 +14,13 @@ from pydantic import JsonValue
 from structlog.typing import FilteringBoundLogger
 
 from qfarm.config import Farm
-from qfarm.errors import UserError
+from qfarm.errors import StoreError, UserError
 from qfarm.routing import levels_of, may_take
 from qfarm.store.fleet import Demand, Fleet, Gate, JobState, Standing
 from qfarm.store.protocol import Running
 from qfarm.store.wish import Wish
 from qfarm_launchers import outlook, scaling
-from qfarm_launchers.batch import Refused, SchedulerAway
+from qfarm_launchers.batch import SchedulerAway
 from qfarm_launchers.cluster import job_name
 from qfarm_launchers.roster import Roster
 from qfarm_launchers.scaling import Decision, Event, Limits, Memory, Situation, Submitted
@@ -211,9 +211,11 @@ class Keeper:
             for _ in range(0 if self.roster.unavailable else self._decision.submit):
                 self.roster.submit(self._order(suspects))
                 happened.append(Submitted())
-        except Refused as error:
+        except (SchedulerAway, StoreError):
+            raise
+        except UserError as error:  # refused, or asked for what the scheduler cannot do
             happened.append(scaling.Refused(error.what))
-            self.log.warning("refused", partition=self.partition.name, why=error.what)
+            self.log.warning("refused", partition=self.partition.name, why=str(error))
         finally:
             self._memory = scaling.after(self._memory, happened, time.monotonic())
 

@@ -29,20 +29,13 @@ INDEXES: Final = {
         IndexModel(
             [
                 ("spec.qfarm.stage", ASCENDING),
-                ("spec.qfarm.position", ASCENDING),
                 ("state", ASCENDING),
-            ],
-            name="counts",
-        ),
-        IndexModel(
-            [
-                ("spec.qfarm.stage", ASCENDING),
                 ("spec._category", ASCENDING),
                 ("spec._priority", DESCENDING),
                 ("fw_id", ASCENDING),
+                ("spec.qfarm.position", ASCENDING),  # for `Store.counts`, which reads it alone
             ],
-            name="claim_stage",
-            partialFilterExpression={"state": "READY"},
+            name="stages",
         ),
         IndexModel([("spec.qfarm.workflow", ASCENDING), ("fw_id", ASCENDING)]),
         IndexModel([("spec.qfarm.fragment_id", ASCENDING), ("fw_id", ASCENDING)]),

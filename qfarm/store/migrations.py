@@ -11,7 +11,7 @@ from importlib.metadata import version as installed
 from typing import Final, NamedTuple
 
 from qfarm.errors import StoreError
-from qfarm.store import version
+from qfarm.store import indexes, version
 from qfarm.store.connection import Connection, Document
 from qfarm.store.upkeep import Upkeep, upkeep
 
@@ -37,8 +37,21 @@ def _without_holds(connection: Connection) -> None:
 
 _HOLDS: Final = "hold.token_1"
 
+
+def _index_of_stages(connection: Connection) -> None:
+    """One index for counts, and for claims of workers that take few stages, in place of one for
+    counts alone."""
+    indexes.ensure(connection)
+    fireworks = connection["fireworks"]
+    if _COUNTS in connection.retry(fireworks.index_information):
+        connection.retry(lambda: fireworks.drop_index(_COUNTS))
+
+
+_COUNTS: Final = "counts"
+
 MIGRATIONS: Final[Migrations] = {
     1: Migration("claims in one step, large arrays in a collection of their own", _without_holds),
+    2: Migration("claims of certain stages by an index of their own", _index_of_stages),
 }
 """By the version that a migration starts from; one for each below `version.CURRENT`."""
 

@@ -2,7 +2,7 @@
 
 One document says it, in a collection of its own::
 
-    schema: {_id: "version", version: 2, written_by: "0.1.0"}
+    schema: {_id: "version", version: 3, written_by: "0.1.0"}
 
 While a backup is copied in, that document has a field `restoring` too, so that what is half there
 is not taken for a farm.
@@ -17,7 +17,7 @@ from pymongo.errors import OperationFailure
 from qfarm.errors import StoreError
 from qfarm.store.connection import Connection, Document
 
-CURRENT: Final = 2
+CURRENT: Final = 3
 """Layout that this qfarm reads and writes; each step to a later one is in `migrations`."""
 
 SCHEMA: Final = "schema"

@@ -67,6 +67,40 @@ def test_holds_of_version_1_go(raw: Raw, connection: Connection, store: Store) -
     finish(store, take(store))
 
 
+@pytest.mark.parametrize("before", [1, 2])
+def test_older_farms_get_the_index_of_stages(
+    raw: Raw, connection: Connection, store: Store, before: int
+) -> None:
+    store.add(plans(2))
+    raw["fireworks"].drop_index("stages")
+    raw["fireworks"].create_index(
+        ["spec.qfarm.stage", "spec.qfarm.position", "state"], name="counts"
+    )
+    raw["schema"].update_one({}, {"$set": {"version": before}})
+    with pytest.raises(StoreError, match="this qfarm needs version 3"):
+        version.check(connection)
+    assert len(bring(connection, migrations.MIGRATIONS, 3)) == 3 - before
+    assert marked(raw) == 3
+    found = raw["fireworks"].index_information()
+    assert "counts" not in found
+    assert [name for name, _ in found["stages"]["key"]] == [
+        *("spec.qfarm.stage", "state", "spec._category", "spec._priority", "fw_id"),
+        "spec.qfarm.position",
+    ]
+    migrations._index_of_stages(connection)  # cut off before its version was written
+    assert raw["fireworks"].index_information() == found
+    assert states(store) == {("preopt", "ready"): 2, ("single_point", "waiting"): 2}
+
+
+def test_counts_read_the_index_alone(store: Store, raw: Raw) -> None:
+    store.add(plans(50))
+    raw.command("profile", 2)
+    states(store)
+    raw.command("profile", 0)
+    (found,) = raw["system.profile"].find({"ns": f"{raw.name}.fireworks"})
+    assert (found["keysExamined"], found["docsExamined"]) == (100, 0)
+
+
 def test_newer_farm_is_refused(raw: Raw, mongo_uri: str, database: str) -> None:
     raw["schema"].insert_one({"_id": "version", "version": version.CURRENT + 1})
     with pytest.raises(StoreError, match="newer qfarm") as caught, open_store(mongo_uri, database):

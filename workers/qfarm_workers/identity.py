@@ -40,7 +40,7 @@ def gone(worker: Worker) -> bool:
 
     Only a process of this host can be known; for any other the lease has to end.
     """
-    if worker.host != socket.gethostname():
+    if worker.host not in (socket.gethostname(), node_name()):
         return False
     try:
         process = psutil.Process(worker.pid)
