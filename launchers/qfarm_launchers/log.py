@@ -77,9 +77,9 @@ _HEAD: Final = ("at", "event", "level")
 
 
 def sweep(folder: Path, days: float = DAYS) -> int:
-    """Remove logs of batch jobs that ended long ago; how many."""
+    """Remove scripts and logs of batch jobs that ended long ago; how many files."""
     oldest = time.time() - 86400 * days
-    old = [path for path in folder.glob("*.log") if path.stat().st_mtime < oldest]
+    old = [path for path in folder.glob("*.*") if path.stat().st_mtime < oldest]
     for path in old:
         path.unlink(missing_ok=True)
     return len(old)
