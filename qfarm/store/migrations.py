@@ -39,8 +39,7 @@ _HOLDS: Final = "hold.token_1"
 
 
 def _index_of_stages(connection: Connection) -> None:
-    """One index for counts, and for claims of workers that take few stages, in place of one for
-    counts alone."""
+    """Version 2 had an index for counts alone; now it also serves claims of certain stages."""
     indexes.ensure(connection)
     fireworks = connection["fireworks"]
     if _COUNTS in connection.retry(fireworks.index_information):
