@@ -316,7 +316,8 @@ class Store(Protocol):
         """Whether a stage runs anywhere, or is ready and may be taken by the partition.
 
         False means, at one moment of the database, that nothing will become ready for the
-        partition, as wished, unless somebody adds or retries something.
+        partition unless somebody adds or retries something, or others claim what is ready for
+        them alone: with a wish, as without one, that is not looked at.
         """
 
     def counts(self) -> tuple[StageCount, ...]:
