@@ -15,6 +15,10 @@ SECONDS: Final = 30.0
 """Seconds that a scheduler's command may take."""
 
 
+Started = subprocess.Popen[bytes]
+"""A process that `detached` has started."""
+
+
 class SchedulerAway(UserError):  # noqa: N818 (it is what happened, not a fault of ours)
     """A scheduler does not answer, or not in its own words: nothing is known of its jobs."""
 
@@ -47,7 +51,7 @@ def environment(clean: str) -> dict[str, str]:
     return kept | {"LC_ALL": "C"}
 
 
-def detached(words: Sequence[str], out: Path) -> subprocess.Popen[bytes]:
+def detached(words: Sequence[str], out: Path) -> Started:
     """Start a process of its own session, which outlives this one; what it says goes to `out`."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("wb") as stream:

@@ -141,7 +141,7 @@ class Daemon:
                     keeper.leave()
                     self.keepers.remove(keeper)
             except ReplacedError as error:
-                self.log.error("replaced", why=str(error))
+                self.log.warning("replaced", partition=keeper.partition.name, why=error.what)
                 self.keepers.remove(keeper)
 
     @property

@@ -20,7 +20,7 @@ from qfarm.store.fleet import Demand, Fleet, Gate, JobState, Standing
 from qfarm.store.protocol import Running
 from qfarm.store.wish import Wish
 from qfarm_launchers import outlook, scaling
-from qfarm_launchers.batch import SchedulerAway
+from qfarm_launchers.batch import Refused, SchedulerAway
 from qfarm_launchers.cluster import job_name
 from qfarm_launchers.roster import Roster
 from qfarm_launchers.scaling import Decision, Event, Limits, Memory, Situation, Submitted
@@ -47,7 +47,7 @@ AGAIN_SECONDS: Final = 30.0
 
 
 class ReplacedError(UserError):
-    """Another launcher has taken the partition over."""
+    """The partition was taken from this launcher."""
 
 
 @dataclass
@@ -145,7 +145,7 @@ class Keeper:
                 self._stop()
             self._decide(running, foresight, levels or {})
             self._act(suspects)
-        except SchedulerAway as error:
+        except (SchedulerAway, Refused) as error:  # the second: it does not cancel a job
             self._has_trouble(error.what)
             return True
         self._has_trouble("")
@@ -162,8 +162,9 @@ class Keeper:
         standing = self.fleet.keep(self.partition.name, self._token, LEASE_SECONDS, self._words())
         if standing is None:
             raise ReplacedError(
-                f"another launcher has taken over partition {self.partition.name!r}",
-                "`qfarm launcher status` shows which; this one looks after it no more.",
+                f"partition {self.partition.name!r} was taken from this launcher, by another or by "
+                "`qfarm launcher stop`",
+                "`qfarm launcher status` shows who has it; its jobs go on.",
             )
         if standing.gate is not self.standing.gate:
             self.log.info("gate", partition=self.partition.name, gate=standing.gate.value)
@@ -211,11 +212,13 @@ class Keeper:
             for _ in range(0 if self.roster.unavailable else self._decision.submit):
                 self.roster.submit(self._order(suspects))
                 happened.append(Submitted())
-        except (SchedulerAway, StoreError):
+        except StoreError:
             raise
-        except UserError as error:  # refused, or asked for what the scheduler cannot do
+        except UserError as error:  # refused, no answer, or asked for what it cannot do
             happened.append(scaling.Refused(error.what))
             self.log.warning("refused", partition=self.partition.name, why=str(error))
+            if isinstance(error, SchedulerAway):
+                raise
         finally:
             self._memory = scaling.after(self._memory, happened, time.monotonic())
 

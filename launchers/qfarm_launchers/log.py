@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -79,7 +80,15 @@ _HEAD: Final = ("at", "event", "level")
 def sweep(folder: Path, days: float = DAYS) -> int:
     """Remove scripts and logs of batch jobs that ended long ago; how many files."""
     oldest = time.time() - 86400 * days
-    old = [path for path in folder.glob("*.*") if path.stat().st_mtime < oldest]
+    old = [path for path in folder.glob("*.*") if _changed(path) < oldest]
     for path in old:
         path.unlink(missing_ok=True)
     return len(old)
+
+
+def _changed(path: Path) -> float:
+    """When a file was last written to, s since the epoch; one that is gone is young."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another launcher sweeps, too
+        return inf

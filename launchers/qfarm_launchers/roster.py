@@ -10,6 +10,7 @@ from structlog.typing import FilteringBoundLogger
 
 from qfarm.errors import UserError
 from qfarm.store.fleet import Fleet, JobNote, JobState
+from qfarm_launchers.commands import SchedulerAway
 from qfarm_launchers.outlook import events
 from qfarm_launchers.reconcile import reconcile
 from qfarm_launchers.scaling import Event
@@ -112,6 +113,9 @@ class Roster:
             self.fleet.end(note.name, self._why_gone(note))
         self.present = changes.present
         now = {note.name: note for note in changes.present}
+        for name in now.keys() & self.ended.keys():  # its scheduler runs it once more
+            del self.ended[name]
+            self._endings.pop(name, None)
         now |= self._over(before.keys() - now.keys())
         return events(before, now, self._on_purpose)
 
@@ -121,12 +125,16 @@ class Roster:
         Raises
         ------
         Refused, SchedulerAway
-            See `Batch.submit`.
+            See `Batch.submit`. A scheduler that gave no answer may have the job: it counts, until
+            `reconcile` finds it or gives it up.
         """
         note = JobNote(order.name, self.partition.name, slots=self.partition.slots)
         self.fleet.note(note)
         try:
             identity = self.batch.submit(order)
+        except SchedulerAway:
+            self.present += (replace(note, submitted=datetime.now(UTC)),)
+            raise
         except UserError as error:
             self.fleet.end(order.name, f"not submitted: {error.what}")
             raise
@@ -145,7 +153,8 @@ class Roster:
             if note.state is not JobState.RUNNING:  # those tell themselves when they have ended
                 self.fleet.end(note.name, why)
         self._queue_at = 0.0
-        self.log.info("cancelled", jobs=[note.name for note in notes], why=why)
+        names = [note.name for note in notes]
+        self.log.info("cancelled", partition=self.partition.name, jobs=names, why=why)
 
     def lost(self, worker: Worker) -> bool:
         """Whether a worker's job is known to have ended."""

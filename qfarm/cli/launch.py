@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 from uuid import uuid4
 
 import typer
@@ -23,7 +23,7 @@ from qfarm.errors import UserError
 from qfarm.store.protocol import Store
 from qfarm_launchers import commands, log
 from qfarm_launchers.batch import BatchSystem
-from qfarm_launchers.daemon import Daemon
+from qfarm_launchers.daemon import LOOK_SECONDS, Daemon
 from qfarm_launchers.interrupts import Ends
 from qfarm_launchers.keeper import Keeper, logs_of
 from qfarm_launchers.roster import Roster
@@ -33,9 +33,6 @@ from qfarm_workers.bench import Engines
 from qfarm_workers.identity import this_process
 from qfarm_workers.loop import partition_of
 
-if TYPE_CHECKING:
-    from subprocess import Popen
-
 START_SECONDS: Final = 60.0
 """s: how long a detached launcher has to become one."""
 
@@ -44,13 +41,14 @@ JOB: Final = "qfarm_workers.job"
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose; tests choose the engines and what a job runs, too."""
+    """What the user chose; tests choose the engines, what a job runs and how often to look, too."""
 
     partitions: tuple[str, ...] = ()
     until_done: bool = False
     quiet: bool = False
     engines: Engines = engine
     module: str = JOB
+    look_seconds: float = LOOK_SECONDS
 
 
 def command(
@@ -96,10 +94,9 @@ def print_scripts(farm: Farm, options: Options) -> None:
 
 def run(options: Options) -> None:
     """Launch in the foreground."""
-    with launching(options) as (daemon, _):
+    with Ends() as interrupts, launching(options) as (daemon, _):
         _say(options, _greeting(daemon))
-        with Ends() as interrupts:
-            daemon.run(interrupts)
+        daemon.run(interrupts)
         left = sum(len(keeper.roster.present) for keeper in daemon.keepers)
         if left and not options.until_done:
             _say(options, f"The launcher has ended; {counted(left, 'job')} go on without it.")
@@ -122,7 +119,16 @@ def launching(options: Options) -> Iterator[tuple[Daemon, FilteringBoundLogger]]
             keeper_of(farm, store, partition, me, lines, options.module)
             for partition in chosen(farm, options.partitions)
         ]
-        daemon = Daemon(farm, store, keepers, me, options.engines, lines, options.until_done)
+        daemon = Daemon(
+            farm,
+            store,
+            keepers,
+            me,
+            options.engines,
+            lines,
+            options.until_done,
+            options.look_seconds,
+        )
         daemon.take()
         log.sweep(logs_of(farm))
         names = [keeper.partition.name for keeper in keepers]
@@ -168,7 +174,7 @@ def detached(farm: Farm, options: Options) -> None:
     print(f"The launcher is process {child.pid}; `qfarm launcher status` and `logs` show it.")
 
 
-def _wait(child: "Popen[bytes]", farm: Farm, options: Options, out: Path) -> None:
+def _wait(child: commands.Started, farm: Farm, options: Options, out: Path) -> None:
     names = {partition.name for partition in chosen(farm, options.partitions)}
     until = time.monotonic() + START_SECONDS
     with open_farm() as (_, store):

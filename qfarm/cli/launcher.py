@@ -1,8 +1,6 @@
 """`qfarm launcher`: look after launchers and the jobs that they keep."""
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -23,6 +21,7 @@ from qfarm.errors import NotFoundError
 from qfarm.store.fleet import Gate, NodeNote, Standing
 from qfarm.store.protocol import Store
 from qfarm_launchers import log
+from qfarm_launchers.cluster import job_name
 from qfarm_launchers.interrupts import Ends
 from qfarm_launchers.keeper import logs_of
 from qfarm_workers.identity import gone, this_process
@@ -116,9 +115,9 @@ def logs(
 ) -> None:
     """Show the launcher's log, or that of one of its jobs."""
     farm = load()
-    path = _log(farm, job)
+    path, wanted = _log(farm, job), None if job else partition  # a job has one partition
     with suppress(KeyboardInterrupt):
-        for line in lines_of(path, lines, follow, lambda text: _about(text, partition)):
+        for line in lines_of(path, lines, follow, lambda text: _about(text, wanted)):
             print(line if job else _words(line))
 
 
@@ -201,12 +200,8 @@ def _end_launchers(partitions: Sequence[str] | None) -> None:
 
 
 def _take_away(store: Store, name: str) -> None:
-    launcher = store.fleet.standing(name).launcher
-    me = this_process("stop")
-    token = store.fleet.take(name, me, 5.0, free=True)
+    token = store.fleet.take(name, this_process("stop"), 5.0, free=True)
     store.fleet.leave(name, token)
-    if launcher is not None and launcher.host == me.host and not gone(launcher):
-        os.kill(launcher.pid, signal.SIGTERM)  # it keeps other partitions? then it leaves them, too
 
 
 def _stop_here(names: tuple[str, ...]) -> None:
@@ -235,7 +230,7 @@ def _about(text: str, partition: str | None) -> bool:
         event = json.loads(text)
         named = (event.get("partition"), *(event.get("partitions") or ()))
         job = str(event.get("job", ""))
-        return partition in named or job.startswith(f"{partition}-")
+        return partition in named or job == job_name(partition, job.rpartition("-")[2])
     return False
 
 

@@ -102,7 +102,8 @@ def _told(prepared: Prepared, bench: Bench) -> Failure | None:
     if not bench.process.leaving:
         return None
     worker, left = prepared.claim.worker, bench.lifetime.left(monotonic())
-    return failures.job_ended(worker.host, worker.pid, None if left == inf else left)
+    known = left < inf or bench.partition.scheduler == "local"  # which ends no job by itself
+    return failures.job_ended(worker.host, worker.pid, left if known else None)
 
 
 def _filled(prepared: Prepared, folder: Path) -> tuple[Prepared, tuple[str, ...]]:

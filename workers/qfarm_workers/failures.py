@@ -5,6 +5,7 @@ import os
 import signal
 import traceback
 from collections.abc import Mapping
+from math import inf
 from typing import Final
 
 from pydantic import JsonValue
@@ -124,10 +125,11 @@ def job_ended(host: str, pid: int, left: float | None) -> Failure:
     host, pid : str, int
         The worker's.
     left : float or None
-        Seconds to the known end of the job, by its walltime; None: not known.
+        Seconds to the known end of the job, by its walltime; infinity: it has none; None: not
+        known.
     """
     evidence: Evidence = {"host": host, "pid": pid}
-    if left is not None:
+    if left is not None and left < inf:
         evidence["walltime left, s"] = round(left, 1)
     return _told_at_the_end(evidence) if left is None or left <= NEAR_SECONDS else _told(evidence)
 

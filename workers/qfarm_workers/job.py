@@ -53,6 +53,8 @@ RELEARN_SECONDS: Final = 60.0
 SELF_TEST: Final = "self-test failed"
 """What the reason begins with, for which a job ended that found its node unfit."""
 
+TOLD: Final = "the batch system, or somebody, told it to end"
+
 MOST_CRASHES: Final = 5
 """Slots in a row that may die before any of them has made an attempt."""
 
@@ -159,11 +161,13 @@ class Job:
     def run(self) -> int:
         """Work until told to end, too old, or idle for too long; the exit code."""
         patiently(self._begin, START_SECONDS)
-        self._why = patiently(self._unfit, START_SECONDS)
+        unfit = patiently(self._unfit, START_SECONDS)
+        self._why = TOLD if self.leave.is_set() else unfit  # an engine under test ends, too
         if not self._why:
             self._work()
         print(f"{self.options.job} ends: {self._why or 'nothing was left to do'}", flush=True)
         with suppress(StoreError):  # its launcher will see that it is gone
+            self.store.fleet.beat(self.options.job, 0, self.attempts)
             self.store.fleet.end(self.options.job, self._why)
         return 1 if self.fit.useless or self._crashes >= MOST_CRASHES else 0
 
@@ -196,6 +200,7 @@ class Job:
         return f"{SELF_TEST}: {self.fit.why}" if self.fit.useless else ""
 
     def _work(self) -> None:
+        self._idle_since = time.monotonic()
         self._look()
         if not self.orders.drain:
             self._start(self.partition.slots)
@@ -214,7 +219,7 @@ class Job:
         if self.slots.present:
             return False
         if self.leave.is_set():
-            return self._ends("the batch system, or somebody, told it to end")
+            return self._ends(TOLD)
         if self._crashes >= MOST_CRASHES:
             return self._ends(f"{self._crashes} slots died before an attempt: see the job's log")
         if self.fit.useless:
@@ -232,6 +237,7 @@ class Job:
             if report.attempt:
                 self.attempts += 1
                 self._crashes = 0
+                self._idle_since = time.monotonic()
             if report.broken:
                 broken = selftest.Tested(report.broken, False, report.why)
                 self.fit = selftest.verdict([broken], self.fit)
@@ -240,11 +246,11 @@ class Job:
     def _settle(self, left: Iterable[Left]) -> None:
         """Take note of slots that have ended."""
         for one in left:
-            self._idle_since = time.monotonic()
             self._outlived = self._outlived or one.code == OUTLIVED
             self._idled = self._idled or one.code == IDLED
             if one.code not in (0, IDLED, OUTLIVED) and not self.leave.is_set():
                 self._crashes += 1
+                self._idle_since = time.monotonic()
                 print(f"slot {one.number} ended with exit code {one.code}", flush=True)
 
     def _tell_to_leave(self) -> None:

@@ -5,7 +5,9 @@ has no thread and no connection, which a fork would break.
 """
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -15,8 +17,13 @@ from typing import Final
 from qfarm_workers import slot
 from qfarm_workers.orders import Orders, Report
 from qfarm_workers.slot import SlotOrder
+from qfarm_workers.supervisor import TO_LEAVE
 
 _CONTEXT: Final = multiprocessing.get_context("forkserver")
+
+SHARED: Final = ("qfarm_workers.job", "qfarm.store.mongo")
+"""Modules that are there before slots are forked: all that they need but engines. What a slot
+imports itself it has for itself: 40 MB and 0.3 s of a core, where now it is 7 MB and 0.01 s."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +51,21 @@ class Slots:
     """
 
     order_of: Callable[[int, Orders], SlotOrder]
+    _unheard: list[Report] = field(default_factory=list)
     _processes: dict[int, _Process] = field(default_factory=dict)
 
     @staticmethod
     def prepare() -> None:
-        """Start the process that forks; before this one has threads or connections."""
-        _CONTEXT.set_forkserver_preload([slot.__name__])
+        """Start the process that forks; before this one has threads or connections.
+
+        It lives on when the batch system signals all processes of the job, for through it is known
+        how slots end; a process that is begun ignores what the one that begins it ignores.
+        """
+        _CONTEXT.set_forkserver_preload(list(SHARED))
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in TO_LEAVE}
         forkserver.ensure_running()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     @property
     def present(self) -> int:
@@ -81,12 +96,10 @@ class Slots:
 
     def hear(self) -> Iterator[Report]:
         """What slots have said since."""
+        yield from self._unheard
+        self._unheard.clear()
         for slot_ in self._processes.values():
-            try:
-                while slot_.line.poll():
-                    yield slot_.line.recv()
-            except (EOFError, OSError):
-                continue
+            yield from _said(slot_.line)
 
     def left(self) -> list[Left]:
         """Slots that have ended since."""
@@ -101,6 +114,14 @@ class Slots:
     def _close(self, number: int) -> Left:
         slot_ = self._processes.pop(number)
         code = slot_.process.exitcode
+        self._unheard.extend(_said(slot_.line))
         slot_.line.close()
         slot_.process.close()
         return Left(number, -1 if code is None else code)
+
+
+def _said(line: Connection) -> Iterator[Report]:
+    """What stands in a line; nothing more once the other end is gone."""
+    with suppress(EOFError, OSError):
+        while line.poll():
+            yield line.recv()
