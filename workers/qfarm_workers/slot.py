@@ -1,5 +1,6 @@
 """A slot of a batch job: one process with one pull loop, told by its job what to claim."""
 
+import gc
 import os
 import signal
 import sys
