@@ -210,6 +210,7 @@ def see_devices(partition: Partition, number: int) -> None:
 
 def run(order: SlotOrder, line: Pipe) -> NoReturn:
     """Work until told to end, too old, or idle for too long: the main function of the process."""
+    gc.freeze()  # a collection would write to all objects, and no page would be shared any more
     leave = Event()
     for number in TO_LEAVE:
         signal.signal(number, lambda *_: leave.set())
