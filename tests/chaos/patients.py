@@ -39,7 +39,7 @@ class Gated:
     def claim_many(self, *arguments: Any) -> Any:
         return () if self._gate.exists() else self._store.claim_many(*arguments)
 
-    def busy(self, partition: str) -> bool:
+    def busy(self, *_: Any) -> bool:
         return True
 
 
