@@ -21,6 +21,7 @@ from typing import Any, Final, Self
 import psutil
 
 from qfarm.engines.base import Command, PythonCall
+from qfarm_workers.family import descendants
 from qfarm_workers.supervisor import TO_LEAVE, Channel
 
 LOOK_SECONDS: Final = 0.25
@@ -347,8 +348,8 @@ class _Watch:
     def _memory_mb(self) -> float:
         if not self._family:
             return 0.0
-        with suppress(psutil.NoSuchProcess):
-            self._family[1:] = self._family[0].children(recursive=True)
+        if self._family[0].is_running():
+            self._family[1:] = descendants(self._family[0])
         return sum(_resident_mb(process) for process in self._family)
 
 
