@@ -13,6 +13,7 @@ from pymongo import MongoClient
 
 from qfarm.store import backup, open_store
 from qfarm.store.backup import BackupError, dumping
+from qfarm.store.fleet import Gate, JobNote
 from qfarm.store.protocol import Claim, Selection, Store
 from support.backups import Raw, documents, other, save, some_of_all
 from support.farm import Desk, desk, qfarm
@@ -150,6 +151,20 @@ def test_views_and_capped_collections_are_named(
     saved = save(mongo_uri, database, tmp_path / "x")
     assert saved.left_out == ("log", "seen")
     assert [item.name for item in saved.collections] == ["odd / näme"]
+
+
+def test_the_jobs_of_this_moment_are_not_saved(
+    store: Store, raw: Raw, mongo_uri: str, database: str, tmp_path: Path
+) -> None:
+    store.add(plans(1))
+    store.fleet.ask("cpu", Gate.PAUSED)
+    store.fleet.note(JobNote("cpu-1", "cpu"))
+    store.fleet.keep_costs({"version": 1})
+    saved = save(mongo_uri, database, tmp_path / "x")
+    names = {item.name for item in saved.collections}
+    assert {"partitions", "jobs", "costs"} <= set(raw.list_collection_names())
+    assert "costs" in names
+    assert names.isdisjoint({"partitions", "jobs"})
 
 
 def test_reader_may_save(

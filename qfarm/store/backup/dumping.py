@@ -36,6 +36,10 @@ PARTIAL: Final = "restoring."
 MANY: Final = 2**20
 """Documents that are read at once: as many as go into the 16 MB of an answer."""
 
+OF_LAUNCHERS: Final = ("jobs", "partitions")
+"""Collections that are about the batch jobs of this moment: the launchers of a copy of the farm must
+not take them for theirs."""
+
 _WINDOW: Final = "minSnapshotHistoryWindowInSeconds"
 _LONG: Final = 7 * 24 * 3600  # s
 _USUAL: Final = 300  # s; MongoDB's default
@@ -160,7 +164,8 @@ def _first_read(connection: Connection, session: ClientSession) -> Any:
 
 def _collections(connection: Connection) -> list[Document]:
     found = sorted(map(dict, connection.database.list_collections()), key=itemgetter("name"))
-    return [item for item in found if not item["name"].startswith(("system.", PARTIAL))]
+    kept = (item for item in found if item["name"] not in OF_LAUNCHERS)
+    return [item for item in kept if not item["name"].startswith(("system.", PARTIAL))]
 
 
 def _version(connection: Connection, session: ClientSession) -> int:
