@@ -26,8 +26,8 @@ LAUNCHER = (sys.executable, "-m", "support.cluster_launch")
 
 
 @dataclass
-class ClusterFarm:
-    """A farm folder with a ``qfarm.toml`` for partitions of the tests' Slurm.
+class LaunchedFarm:
+    """A farm folder with a ``qfarm.toml`` for partitions of a cluster of the tests.
 
     Attributes
     ----------
@@ -35,18 +35,15 @@ class ClusterFarm:
         The folder.
     store : Store
         Its database.
-    slurm : Slurm
-        The cluster.
     """
 
     root: Path
     store: Store
-    slurm: Slurm
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of all commands; jobs inherit it."""
-        return os.environ | {"PYTHONPATH": str(TESTS), "SLURM_CONF": str(self.slurm.conf)}
+        """Of all commands; jobs of Slurm inherit it."""
+        return os.environ | {"PYTHONPATH": str(TESTS)}
 
     def qfarm(self, *words: str) -> str:
         """Standard output of a command that must succeed."""
@@ -128,6 +125,13 @@ class ClusterFarm:
         found = self.at_work(partition)
         assert found is not None
         return found
+
+
+@dataclass
+class ClusterFarm(LaunchedFarm):
+    """One on the tests' Slurm, `slurm`."""
+
+    slurm: Slurm
 
 
 def kill(process: subprocess.Popen[str]) -> None:

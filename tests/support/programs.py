@@ -109,3 +109,18 @@ def gated(folder: Path) -> None:
     while not gate.exists():
         time.sleep(0.02)
     good(folder)
+
+
+def devices(folder: Path) -> None:
+    """Take some time; give a good result, with the GPUs that are seen as the engine's version."""
+    job = inprocess.read_job(folder)
+    time.sleep(float(job.level.options["seconds"]))
+    seen, atoms = os.environ.get("CUDA_VISIBLE_DEVICES", "none"), job.fragment.n_atoms
+    given = result(
+        numbers=job.fragment.numbers,
+        positions=job.fragment.positions,
+        forces=[[0.0, 0.0, 0.001]] * atoms,
+        hirshfeld_ratios=[0.9] * atoms,
+        engine_version=f"sees {seen}",
+    )
+    inprocess.save(folder, given)

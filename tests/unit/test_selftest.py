@@ -197,7 +197,7 @@ def test_the_verdict() -> None:
     assert fit == Fit(frozenset({"tblite"}), (BAD,))
     assert fit.levels(LEVELS) == {"l1"}
     assert not fit.useless
-    assert fit.why == "aims fails with water: there is no executable 'aims.x'"
+    assert fit.why == "aims fails with water: there is no executable 'aims.x'. Put it on PATH."
     assert verdict([BAD]).useless
     assert not verdict([]).useless  # nothing was asked for
     assert not verdict([GOOD]).useless

@@ -197,7 +197,13 @@ class Job:
         if found is not None:
             return f"{SELF_TEST}: {found.what}. {found.remedy}"
         self._learn()
-        return f"{SELF_TEST}: {self.fit.why}" if self.fit.useless else ""
+        useless = self.fit.useless or (self.fit.bad and self._lacks_engines())
+        return f"{SELF_TEST}: {self.fit.why}" if useless else ""
+
+    def _lacks_engines(self) -> bool:
+        """Whether all that is ready wants engines that do not work on this node."""
+        every = replace(self.orders, engines=None)
+        return not self._ready(self.orders, 1) and bool(self._ready(every, 1))
 
     def _work(self) -> None:
         self._idle_since = time.monotonic()
@@ -242,6 +248,7 @@ class Job:
                 broken = selftest.Tested(report.broken, False, report.why)
                 self.fit = selftest.verdict([broken], self.fit)
                 self.orders = replace(self.orders, engines=self.fit.good)
+                self.slots.tell(self.orders)
 
     def _settle(self, left: Iterable[Left]) -> None:
         """Take note of slots that have ended."""
@@ -288,13 +295,10 @@ class Job:
         for number in self.slots.free(self.partition.slots)[:most]:
             self.slots.start(number, self.orders)
 
-    def _ready(self, limit: int) -> int:
-        """Stages that slots could take, up to a limit."""
-        wish = Wish(
-            partitions=self.orders.partitions,
-            stages=self.partition.takes_stages,
-            levels=allowed(self.orders, frozenset()),
-        )
+    def _ready(self, orders: Orders, limit: int) -> int:
+        """Stages that slots could take by these orders, up to a limit."""
+        levels = allowed(orders, frozenset())
+        wish = Wish(orders.partitions, self.partition.takes_stages, levels)
         return self.store.fleet.demand(self.partition.name, wish, limit, 0).ready
 
     def _look(self) -> None:
@@ -320,7 +324,7 @@ class Job:
         names = selftest.engines_to_test(self.partition, levels, known)
         tests = [selftest.test(name, self.farm, self.partition, self.engines) for name in names]
         for test in tests:
-            print(f"self-test of {test.engine}: {'passed' if test.ok else test.why}", flush=True)
+            print(f"self-test of {test.engine}: {'passed' if test.ok else test.what}", flush=True)
         self.fit = selftest.verdict(tests, self.fit)
         engines = self.fit.good if self.fit.bad or self.partition.takes_engines else None
         costs = self.store.fleet.costs()

@@ -64,6 +64,11 @@ class Tested:
     version: str = ""
     seconds: float = 0.0
 
+    @property
+    def what(self) -> str:
+        """Why not, and what to do, in one line."""
+        return f"{self.why.rstrip('.')}. {self.remedy}" if self.remedy else self.why
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -88,7 +93,7 @@ class Fit:
     @property
     def why(self) -> str:
         """What does not work, in one line; empty when all does."""
-        return "; ".join(f"{test.engine} fails with water: {test.why}" for test in self.bad)
+        return "; ".join(f"{test.engine} fails with water: {test.what}" for test in self.bad)
 
     def levels(self, queued: Mapping[str, str]) -> frozenset[str]:
         """Ids of the levels of theory that it may claim, of `queued` (id -> engine)."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from signal import SIGKILL, SIGTERM, SIGUSR2
 from typing import Any, Final
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
@@ -26,6 +27,9 @@ from qfarm_schemas.config import Partition
 _SIGNALS: Final = 128
 """What Grid Engine adds to the number of the signal that ended a job."""
 
+_ENDED: Final = tuple(_SIGNALS + number for number in (SIGKILL, SIGTERM, SIGUSR2))
+"""Exit codes of jobs that were ended; the last by the notice of it."""
+
 
 def keywords(partition: Partition, order: JobOrder, size: Size) -> dict[str, Any]:
     """Cores by a parallel environment, whose name only the user knows; memory likewise.
@@ -45,6 +49,7 @@ def keywords(partition: Partition, order: JobOrder, size: Size) -> dict[str, Any
             f'Add directives = ["-pe NAME {wanted}"] to it; `qconf -spl` lists the names.',
         )
     lines = ["-S /bin/bash", f'-o "{order.log}"', "-r n"]  # else the queue's shell, often csh
+    lines += ["-notify"]  # else it kills at once, and attempts are not handed back
     if order.exclude:
         lines += [f"-l hostname=!({'|'.join(order.exclude)})"]
     gpus = size.gpus and not has(partition, "gpu")
@@ -118,7 +123,7 @@ def _kind(code: int | None, facts: dict[str, str]) -> EndingKind:
         return EndingKind.OUT_OF_MEMORY
     if "deleted_by" in facts and facts["deleted_by"] not in ("NONE", "undefined"):
         return EndingKind.CANCELLED
-    if code in (_SIGNALS + 9, _SIGNALS + 15):
+    if code in _ENDED:
         return EndingKind.CANCELLED
     if failed.split()[:1] not in (["0"], ["100"]):
         return EndingKind.NODE_FAILURE  # it could not be set up: prolog, shell, folders
