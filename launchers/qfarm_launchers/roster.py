@@ -149,9 +149,10 @@ class Roster:
             return
         self._on_purpose.update(note.name for note in notes)
         self.batch.cancel([note.scheduler_id for note in notes if note.scheduler_id])
-        for note in notes:
-            if note.state is not JobState.RUNNING:  # those tell themselves when they have ended
-                self.fleet.end(note.name, why)
+        waiting = [note for note in notes if note.state is not JobState.RUNNING]
+        for note in waiting:  # those that run tell themselves when they have ended
+            self.fleet.end(note.name, why)
+        self.present = tuple(note for note in self.present if note not in waiting)
         self._queue_at = 0.0
         names = [note.name for note in notes]
         self.log.info("cancelled", partition=self.partition.name, jobs=names, why=why)

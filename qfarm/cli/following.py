@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, TextIO
+from typing import BinaryIO, Final
 
 from rich.progress import Progress, TaskID
 
@@ -35,28 +35,27 @@ def lines_of(path: Path, last: int, follow: bool, wanted: Callable[[str], bool])
     A file that another takes the place of, as logs do when they are full, is followed there.
     """
     with ExitStack() as stack:
-        file = stack.enter_context(_read(path))
-        *lines, part = file.read().split("\n")
-        if part and not follow:
-            lines.append(part)
+        file = stack.enter_context(path.open("rb"))
+        *ended, part = file.read().split(b"\n")
+        lines = [_text(line) for line in (ended if follow or not part else [*ended, part])]
         yield from deque(filter(wanted, lines), maxlen=last)
         while follow:
-            part += file.readline()
-            if part.endswith("\n"):
-                line, part = part[:-1], ""
+            part += file.readline()  # it may end within a line, and within a letter
+            if part.endswith(b"\n"):
+                line, part = _text(part[:-1]), b""
                 if wanted(line):
                     yield line
             elif _replaced(file, path):
-                file = stack.enter_context(_read(path))
+                file = stack.enter_context(path.open("rb"))
             else:
                 time.sleep(_NAP)
 
 
-def _read(path: Path) -> TextIO:
-    return path.open(encoding="utf-8", errors="replace", newline="\n")
+def _text(line: bytes) -> str:
+    return line.decode(errors="replace")
 
 
-def _replaced(file: TextIO, path: Path) -> bool:
+def _replaced(file: BinaryIO, path: Path) -> bool:
     """Whether another file has the name now; False while none has."""
     try:
         return not os.path.samestat(path.stat(), os.fstat(file.fileno()))
