@@ -284,7 +284,7 @@ class Job:
 
         What was ready all the time, and they did not take, does not fit into the job's life.
         """
-        ready = self._ready(len(self.slots.free(self.partition.slots)))
+        ready = self._ready(self.orders, len(self.slots.free(self.partition.slots)))
         if ready and self._idled:
             self._outlived = True
         elif ready:
