@@ -2,8 +2,9 @@
 
 A stage may name a partition; without, every partition may take it. A partition may restrict itself
 to stages and engines by name (``takes_stages``, ``takes_engines``). While a partition is closed
-(drained, paused, or without a launcher), those it names in ``spill_to`` take its stages besides
-their own. Spilling goes one step: what A spills to B does not go on to where B spills to.
+(paused, drained or stopped by the user, or its scheduler takes no jobs), those it names in
+``spill_to`` take its stages besides their own. Spilling goes one step: what A spills to B does not
+go on to where B spills to.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -141,7 +142,7 @@ def _why(waiting: Waiting, partitions: Sequence[Partition], closed: Collection[s
         return _left_out(waiting, named)
     names = ", ".join(f"{one.name!r}" for one in able)
     spilling = "" if named is None else ", or let it spill to another (spill_to) that takes them"
-    return f"wait for {names}, closed now; open it again (`qfarm launch`){spilling}"
+    return f"wait for {names}, closed now; open it again (`qfarm launcher resume`){spilling}"
 
 
 def _left_out(waiting: Waiting, named: Partition | None) -> str:

@@ -17,7 +17,7 @@ from qfarm.cli.select import (
     confirm,
     refuse_empty,
 )
-from qfarm.cli.wording import counted
+from qfarm.cli.wording import counted, working
 from qfarm.store.protocol import StageState, Store
 
 STATES: Final = frozenset({StageState.FAILED, StageState.CANCELLED})
@@ -40,12 +40,12 @@ def command(
     """
     choice = Choice(tuple(ids or ()), fragment_class, tag, stage, all_failed)
     refuse_empty(choice, "retry", "--all-failed")
-    with open_farm() as (_, store):
-        retry(store, choice, yes)
+    with open_farm() as (farm, store):
+        retry(store, choice, yes, working(farm.config.partitions))
 
 
-def retry(store: Store, choice: Choice, yes: bool) -> None:
-    """Ask, then retry."""
+def retry(store: Store, choice: Choice, yes: bool, work: str) -> None:
+    """Ask, then retry; `work` is the command that computes what waits."""
     state = StageState.FAILED if choice.everything else None
     selection = choice.selection(store, state)
     states = STATES if state is None else frozenset({state})
@@ -54,4 +54,4 @@ def retry(store: Store, choice: Choice, yes: bool) -> None:
         stderr().print("Nothing was changed.")
         return
     changed = store.retry(selection)
-    stderr().print(f"{counted(changed, 'stage')} will be tried again. Next: qfarm run")
+    stderr().print(f"{counted(changed, 'stage')} will be tried again. Next: {work}")

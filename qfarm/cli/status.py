@@ -16,8 +16,12 @@ from rich.console import Console
 from qfarm.cli.console import stdout
 from qfarm.cli.farm import open_farm
 from qfarm.cli.table import fitted
-from qfarm.cli.wording import SHORTEST_ID, counted, duration, rung_words
+from qfarm.cli.untaken import untaken
+from qfarm.cli.wording import RUN, SHORTEST_ID, counted, duration, rung_words, working
+from qfarm.store.fleet import Standing
 from qfarm.store.protocol import Row, Running, Selection, StageCount, StageState, Store
+from qfarm_schemas.config import Partition
+from qfarm_workers.identity import gone
 
 FAILURES_READ: Final = 10_000
 """Failed stages that are grouped; more would make `status` slow and change nothing."""
@@ -38,7 +42,29 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class Status:
-    """All that `qfarm status` tells."""
+    """All that `qfarm status` tells.
+
+    Attributes
+    ----------
+    counts : tuple of StageCount
+        Stages by name and state.
+    workflows : mapping
+        Workflows by FireWorks' states.
+    running : tuple of Running
+        Attempts under way.
+    failures : tuple of FailureGroup
+        Failed stages.
+    refused : int
+        Queue entries that are not qfarm's own.
+    now : datetime
+        When all this was so (UTC).
+    launched : bool
+        Whether a launcher lives.
+    untaken : tuple of str
+        Ready stages that no partition takes, a line each.
+    work : str
+        Command that computes what waits.
+    """
 
     counts: tuple[StageCount, ...]
     workflows: Mapping[str, int]
@@ -46,6 +72,9 @@ class Status:
     failures: tuple[FailureGroup, ...]
     refused: int
     now: datetime
+    launched: bool = False
+    untaken: tuple[str, ...] = ()
+    work: str = RUN
 
     def total(self, *states: StageState) -> int:
         """Stages in one of these states."""
@@ -56,8 +85,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="JSON for scripts.")] = False,
 ) -> None:
     """Count stages by state; show running attempts, failures and what to do next."""
-    with open_farm() as (_, store):
-        status = read(store)
+    with open_farm() as (farm, store):
+        status = read(store, farm.config.partitions)
     if as_json:
         json.dump(as_dict(status), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -65,10 +94,11 @@ def command(
         show(status, stdout())
 
 
-def read(store: Store) -> Status:
+def read(store: Store, partitions: Sequence[Partition] = ()) -> Status:
     """Ask the store."""
     counts = store.counts()
     failed = any(c.count for c in counts if c.state is StageState.FAILED)
+    ready = any(c.count for c in counts if c.state is StageState.READY)
     return Status(
         counts=counts,
         workflows=store.workflow_counts(),
@@ -76,7 +106,16 @@ def read(store: Store) -> Status:
         failures=grouped(store.rows(Selection(state=StageState.FAILED))) if failed else (),
         refused=len(store.refusals()),
         now=datetime.now(UTC),
+        launched=any(_lives(standing) for standing in store.fleet.standings()),
+        untaken=untaken(store.fleet, partitions) if ready and partitions else (),
+        work=working(partitions),
     )
+
+
+def _lives(standing: Standing) -> bool:
+    """Whether a partition's launcher lives; one of this host may be known to be dead."""
+    dead = standing.launcher is not None and gone(standing.launcher)
+    return standing.alive and not dead
 
 
 def grouped(rows: Iterable[Row]) -> tuple[FailureGroup, ...]:
@@ -102,11 +141,13 @@ def next_step(status: Status) -> str:
         return "The farm is empty: qfarm submit FILE"
     ended = sum(attempt.lease_ends < status.now for attempt in status.running)
     if ended and ended == len(status.running):
-        return f"{counted(ended, 'attempt')} without a living worker: qfarm run takes them over"
+        by = "the launcher" if status.launched else status.work
+        return f"{counted(ended, 'attempt')} without a living worker: {by} takes them over"
     if status.running:
         return f"{counted(len(status.running), 'attempt')} under way; `qfarm status` again later."
     if status.total(StageState.READY):
-        return f"{counted(waiting, 'stage')} to compute: qfarm run"
+        then = "qfarm launcher status" if status.launched else status.work
+        return f"{counted(waiting, 'stage')} to compute: {then}"
     if failed:
         example = status.failures[0].example[:SHORTEST_ID] if status.failures else "ID"
         return f"See why with qfarm show {example}; then qfarm retry, or qfarm export out.h5"
@@ -128,6 +169,8 @@ def show(status: Status, console: Console) -> None:
         console.print(
             f"{status.refused} queue {noun} refused so far, and not run: see `qfarm fsck`."
         )
+    for line in status.untaken:
+        console.print(line, markup=False)
     console.print(f"Next: {next_step(status)}", markup=False)
 
 
@@ -139,6 +182,7 @@ def as_dict(status: Status) -> dict[str, Any]:
         "running": [_running_dict(attempt, status.now) for attempt in status.running],
         "failures": [vars(group) for group in status.failures],
         "refused": status.refused,
+        "untaken": list(status.untaken),
         "next": next_step(status),
     }
 

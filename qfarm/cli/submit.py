@@ -16,6 +16,7 @@ from qfarm.ahead import ahead
 from qfarm.cli import summary
 from qfarm.cli.console import stderr, stdout
 from qfarm.cli.farm import open_farm
+from qfarm.cli.wording import working
 from qfarm.engines import engine, standins
 from qfarm.engines.base import Engine
 from qfarm.errors import InputError, UserError
@@ -100,8 +101,9 @@ def command(
         to_write = None if dry_run or not accepted else store
         nothing = Added(0, 0)
         added = nothing if to_write is None else _add(to_write, spool, batch, examiner, priority)
+    work = working(farm.config.partitions)
     result = summary.Submission(
-        batch, examiner.protocol.name, accepted, dry_run, store is not None, added
+        batch, examiner.protocol.name, accepted, dry_run, store is not None, added, work
     )
     _report(result, as_json)
     if not accepted:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from qfarm.cli.table import table
-from qfarm.cli.wording import counted, level_name
+from qfarm.cli.wording import RUN, counted, level_name
 from qfarm.intake import Batch, Fate, Problem
 from qfarm.intake.batch import Tally
 from qfarm.intake.pool import Group
@@ -36,6 +36,8 @@ class Submission:
         False in a dry run without a database: then known fragments count as new.
     added : Added
         What the database got.
+    work : str
+        Command that computes what waits.
     """
 
     batch: Batch
@@ -44,6 +46,7 @@ class Submission:
     dry_run: bool
     database_asked: bool
     added: Added
+    work: str = RUN
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for machine-readable output."""
@@ -99,9 +102,9 @@ def closing_lines(result: Submission) -> Iterator[str]:
     if added.known:
         yield f"{added.known:,} known (limits updated: {added.updated:,})."
     if added.updated:
-        yield "Stages that have failed take the new limits with qfarm retry; then qfarm run"
+        yield f"Stages that have failed take the new limits with qfarm retry; then {result.work}"
     if added.new:
-        yield f"{counted(added.new, 'fragment')} submitted. Next: qfarm run"
+        yield f"{counted(added.new, 'fragment')} submitted. Next: {result.work}"
     elif not added.updated:
         yield "Nothing new: every fragment was submitted before. See qfarm status"
 

@@ -5,10 +5,20 @@ from typing import Final
 
 from qfarm.engines import basis_set, method
 from qfarm_schemas.attempt import Environment, Rung
+from qfarm_schemas.config import Partition
 from qfarm_schemas.level import BasisTier, LevelOfTheory
 
 SHORTEST_ID = 11
 """``f`` and 40 bits: among a million fragments two share it with a chance below one half."""
+
+
+RUN: Final = "qfarm run"
+LAUNCH: Final = "qfarm launch"
+
+
+def working(partitions: Iterable[Partition]) -> str:
+    """Command that computes what waits: where there is a scheduler, it is launched."""
+    return LAUNCH if any(one.scheduler != "local" for one in partitions) else RUN
 
 
 def level_name(level: LevelOfTheory) -> str:

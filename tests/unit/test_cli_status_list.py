@@ -12,8 +12,10 @@ from qfarm.cli.console import stdout_unlimited
 from qfarm.cli.listing import print_json as list_json
 from qfarm.cli.listing import show as list_show
 from qfarm.cli.status import Status, as_dict, grouped, next_step, show
+from qfarm.cli.wording import working
 from qfarm.store.protocol import Row, Running, StageCount, StageState
 from qfarm_schemas.attempt import Rung
+from qfarm_schemas.config import Partition
 from support.build import NOW, WORKER
 from support.screen import printed
 from support.view import row
@@ -73,6 +75,33 @@ def test_failures_are_grouped_by_reason_without_its_numbers() -> None:
 )
 def test_next_step(counts: dict[StageState, int], running: tuple[Running], expected: str) -> None:
     assert expected in next_step(status(counts, running=running))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"work": "qfarm launch"}, "1 stage to compute: qfarm launch"),
+        ({"work": "qfarm launch", "launched": True}, "1 stage to compute: qfarm launcher status"),
+        ({"work": "qfarm launch", "running": (LOST,)}, "worker: qfarm launch takes them over"),
+        ({"launched": True, "running": (LOST,)}, "worker: the launcher takes them over"),
+    ],
+)
+def test_next_step_on_clusters(fields: dict[str, Any], expected: str) -> None:
+    assert next_step(status({StageState.READY: 1}, **fields)).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("schedulers", "expected"),
+    [
+        ((), "qfarm run"),
+        (("local", "local"), "qfarm run"),
+        (("local", "oar"), "qfarm launch"),
+    ],
+)
+def test_work_is_launched_where_there_is_a_scheduler(
+    schedulers: tuple[str, ...], expected: str
+) -> None:
+    assert working(Partition.model_validate({"scheduler": one}) for one in schedulers) == expected
 
 
 def test_status_table_running_and_failures() -> None:

@@ -59,7 +59,7 @@ def test_what_nobody_takes_is_said_with_the_remedy() -> None:
     assert unserved([Waiting("x", "pyscf", None, 0)], (SMALL,)) == ()
     assert unserved([POINT], ALL, {"gpu", "cpu"}) == (
         "12 stages 'single_point' (engine pyscf): wait for 'gpu', closed now; open it again "
-        "(`qfarm launch`), or let it spill to another (spill_to) that takes them",
+        "(`qfarm launcher resume`), or let it spill to another (spill_to) that takes them",
     )
     assert unserved([Waiting("preopt", "tblite", "gpu")], ALL) == (
         "1 stage 'preopt' (engine tblite): must run in partition 'gpu', which leaves them out by "

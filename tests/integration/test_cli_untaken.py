@@ -1,0 +1,71 @@
+"""`qfarm status` says which ready stages no partition takes; which wait is no fault."""
+
+import json
+from pathlib import Path
+
+from qfarm.store.fleet import Gate
+from support.farm import Desk, desk
+from support.work import PREOPT, SINGLE_POINT, finish, plan_of, plans, take, water
+
+__all__ = ["desk"]
+
+CPU = """
+[[partitions]]
+name = "cpu"
+scheduler = "slurm"
+{more}
+"""
+GPU = CPU.replace("cpu", "gpu")
+ON_GPU = PREOPT.model_copy(update={"partition": "gpu"})
+
+
+def told(desk: Desk, *partitions: str) -> list[str]:
+    Path("qfarm.toml").write_text("".join(one.format(more="") for one in partitions))
+    return list(json.loads(desk.run("status", "--json").raw)["untaken"])
+
+
+def test_a_partition_that_there_is_not(desk: Desk) -> None:
+    desk.store.add([*plans(3, ON_GPU), *plans(4, PREOPT, first=10)])
+    assert told(desk, CPU) == [
+        "3 stages 'preopt' (engine tblite): must run in partition 'gpu', which qfarm.toml does not "
+        "have; add it, or correct the protocol and submit the files again"
+    ]
+    assert told(desk, CPU, GPU) == []
+
+
+def test_only_what_is_ready_counts(desk: Desk) -> None:
+    single = SINGLE_POINT.model_copy(update={"partition": "gpu"})
+    desk.store.add(plans(1, PREOPT, single))
+    assert told(desk, CPU) == []
+    finish(desk.store, take(desk.store))
+    assert [line.partition(":")[0] for line in told(desk, CPU)] == [
+        "1 stage 'single_point' (engine pyscf)"
+    ]
+
+
+def test_a_partition_of_another_cluster_may_take_it(desk: Desk) -> None:
+    desk.store.add(plans(1, ON_GPU))
+    desk.store.fleet.ask("gpu", Gate.OPEN)
+    assert told(desk, CPU) == []
+
+
+def test_what_no_partition_serves_and_what_is_closed(desk: Desk) -> None:
+    desk.store.add([plan_of(water(1), PREOPT)])
+    assert told(desk, CPU.replace("{more}", 'takes_stages = ["single_point"]')) == [
+        "1 stage 'preopt' (engine tblite): no partition takes them; correct takes_stages and "
+        "takes_engines of one in qfarm.toml"
+    ]
+    desk.store.fleet.ask("cpu", Gate.PAUSED)
+    assert told(desk, CPU) == [
+        "1 stage 'preopt' (engine tblite): wait for 'cpu', closed now; open it again "
+        "(`qfarm launcher resume`)"
+    ]
+    assert told(desk, CPU, GPU) == []
+
+
+def test_people_read_it_above_the_next_step(desk: Desk) -> None:
+    desk.store.add(plans(2, ON_GPU))
+    Path("qfarm.toml").write_text(CPU.format(more=""))
+    *_, line, following = desk.run("status").out.splitlines()
+    assert line.startswith("2 stages 'preopt' (engine tblite): must run in partition 'gpu'")
+    assert following == "Next: 2 stages to compute: qfarm launch"
