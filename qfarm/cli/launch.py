@@ -54,7 +54,7 @@ class Options:
 def command(
     partitions: Annotated[
         list[str] | None,
-        typer.Argument(help="Partitions of qfarm.toml; default: all that have a scheduler."),
+        typer.Argument(help="Partitions of qfarm.toml; default: all behind a scheduler."),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
     dry_run: Annotated[

@@ -29,7 +29,7 @@ from qfarm_workers.identity import gone, this_process
 command = typer.Typer(no_args_is_help=True, help="Status, drain, pause, stop of launchers.")
 
 Names = Annotated[
-    list[str] | None, typer.Argument(help="Partitions; default: all that have a scheduler.")
+    list[str] | None, typer.Argument(help="Partitions; default: all behind a scheduler.")
 ]
 
 LINES: Final = 20
@@ -60,13 +60,19 @@ def drain(partitions: Names = None) -> None:
 
 @command.command()
 def pause(partitions: Names = None) -> None:
-    """Submit and claim nothing more; what runs is finished. Others may take over the stages."""
+    """Submit and claim nothing more; what runs is finished.
+
+    Partitions that `spill_to` in qfarm.toml names take its stages meanwhile.
+    """
     _ask(partitions, Gate.PAUSED, "is paused: `qfarm launcher resume` goes on")
 
 
 @command.command()
 def resume(partitions: Names = None) -> None:
-    """Undo a pause or a drain."""
+    """Undo a pause or a drain.
+
+    Where no launcher runs any more, `qfarm launch` starts one, which undoes a drain by itself.
+    """
     _ask(partitions, Gate.OPEN, "is open")
 
 
@@ -109,7 +115,9 @@ def use(
 @command.command()
 def logs(
     partition: Annotated[str | None, typer.Argument(help="Only of this partition.")] = None,
-    job: Annotated[str | None, typer.Option("--job", help="The log of this batch job.")] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", help="Log of the batch job of this name.")
+    ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Last lines.")] = LINES,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
 ) -> None:

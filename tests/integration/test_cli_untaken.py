@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qfarm.store.fleet import Gate
 from support.farm import Desk, desk
-from support.work import PREOPT, SINGLE_POINT, finish, plan_of, plans, take, water
+from support.work import PREOPT, SINGLE_POINT, finish, give_up, plan_of, plans, take, water
 
 __all__ = ["desk"]
 
@@ -69,3 +69,12 @@ def test_people_read_it_above_the_next_step(desk: Desk) -> None:
     *_, line, following = desk.run("status").out.splitlines()
     assert line.startswith("2 stages 'preopt' (engine tblite): must run in partition 'gpu'")
     assert following == "Next: 2 stages to compute: qfarm launch"
+
+
+def test_who_submits_or_retries_on_a_cluster_is_told_to_launch(desk: Desk) -> None:
+    Path("qfarm.toml").write_text(CPU.format(more=""))
+    path = desk.file("3\ncharge=0 multiplicity=1\nO 0 0 0.12\nH 0 0.76 -0.48\nH 0 -0.76 -0.48\n")
+    assert desk.run("submit", path).err.endswith("submitted. Next: qfarm launch\n")
+    give_up(desk.store, take(desk.store))
+    retried = desk.run("retry", "--all-failed", "--yes")
+    assert retried.err.endswith("1 stage will be tried again. Next: qfarm launch\n")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from qfarm.cli import COMMANDS, app
 
 
-@pytest.mark.parametrize("name", ["fsck", "merge", "run", "submit"])
+@pytest.mark.parametrize("name", ["fsck", "launch", "merge", "run", "submit"])
 def test_help_is_wrapped_once(name: str) -> None:
     """No line of a paragraph ends where the first word of the next one had room."""
     said = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80", "TERMINAL_WIDTH": "80"})
