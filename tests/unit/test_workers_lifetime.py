@@ -169,3 +169,14 @@ def test_no_job_lives_longer_than_its_walltime(walltime: float, name: str) -> No
 def test_a_job_whose_end_is_over_has_no_time() -> None:
     assert job(DAY, age=10.0, end=1e9 - 5).seconds == 0
     assert job(DAY, age=10.0, end=1e9 - 5).left(5010.0) < 0
+
+
+def test_a_job_that_took_long_to_begin_is_as_fresh_as_can_be() -> None:
+    """Or else it would claim nothing that takes longer than a life, and nor would the next job."""
+    life = Lifetime(600.0, 0.0)
+    assert not life.fresh(100.0)
+    prepared = life.prepared(100.0)
+    assert prepared.fresh(100.0)
+    assert prepared.left(100.0) == life.left(100.0)
+    assert not prepared.fresh(100.0 + 0.11 * life.left(100.0))
+    assert Lifetime().prepared(100.0).fresh(1e9)

@@ -4,16 +4,14 @@ It notes itself in the database, tests the engines, keeps a pull loop in each of
 them what holds for all: whether to drain, what to take. It needs no launcher to go on.
 """
 
-import argparse
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event
 from typing import Final
 
@@ -33,6 +31,7 @@ from qfarm_workers.bench import Engines
 from qfarm_workers.identity import gone, node_name
 from qfarm_workers.lifetime import Lifetime, job_lifetime
 from qfarm_workers.loop import START_SECONDS, partition_of, patiently
+from qfarm_workers.options import Options, ends, options
 from qfarm_workers.orders import Orders, Report, renewed
 from qfarm_workers.scratch import Scratch
 from qfarm_workers.selftest import Fit
@@ -57,39 +56,6 @@ TOLD: Final = "the batch system, or somebody, told it to end"
 
 MOST_CRASHES: Final = 5
 """Slots in a row that may die before any of them has made an attempt."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What stands on the command line.
-
-    Attributes
-    ----------
-    farm : Path
-        Folder of ``qfarm.toml``.
-    partition : str
-        Whose work is done.
-    job : str
-        Name of the job.
-    began : float
-        When the job script began, s since the epoch.
-    """
-
-    farm: Path
-    partition: str
-    job: str
-    began: float
-
-
-def options(arguments: Sequence[str]) -> Options:
-    """Read the command line; what dask-jobqueue puts there besides is for Dask's workers."""
-    parser = argparse.ArgumentParser(prog="qfarm_workers.job", allow_abbrev=False)
-    parser.add_argument("--farm", type=Path, required=True)
-    parser.add_argument("--partition", required=True)
-    parser.add_argument("--job", required=True)
-    parser.add_argument("--began", type=float, default=time.time())
-    known, _ = parser.parse_known_args(list(arguments))
-    return Options(**vars(known))
 
 
 @dataclass(frozen=True)
@@ -207,6 +173,7 @@ class Job:
 
     def _work(self) -> None:
         self._idle_since = time.monotonic()
+        self.life = self.life.prepared(time.monotonic())
         self._look()
         if not self.orders.drain:
             self._start(self.partition.slots)
@@ -293,7 +260,19 @@ class Job:
 
     def _start(self, most: int) -> None:
         for number in self.slots.free(self.partition.slots)[:most]:
-            self.slots.start(number, self.orders)
+            self.slots.start(self._order(number))
+
+    def _order(self, number: int) -> SlotOrder:
+        return SlotOrder(
+            self.options.farm,
+            self.partition.name,
+            self.options.job,
+            number,
+            self.life,
+            self.engines,
+            self.place.environment,
+            self.orders,
+        )
 
     def _ready(self, orders: Orders, limit: int) -> int:
         """Stages that slots could take by these orders, up to a limit."""
@@ -375,25 +354,10 @@ def _run(given: Options, leave: Event, engines: Engines) -> int:
         monotonic=time.monotonic(),
     )
 
-    def order_of(number: int, orders: Orders) -> SlotOrder:
-        start, name = given.farm, given.job
-        return SlotOrder(
-            start, partition.name, name, number, life, engines, place.environment, orders
-        )
-
     uri, database = config.mongo_uri(farm), farm.config.mongo.database
     with ExitStack() as stack:
         store = patiently(lambda: stack.enter_context(open_store(uri, database)), START_SECONDS)
-        slots = Slots(order_of)
-        return Job(given, farm, partition, life, place, store, slots, engines, leave).run()
-
-
-def ends(given: Options, partition: Partition, environment: Mapping[str, str]) -> float | None:
-    """When the batch system ends the job, s since the epoch; None where nothing ends it."""
-    told = environment.get("QFARM_JOB_ENDS", "")
-    if told.isdecimal():
-        return float(told)
-    return None if partition.walltime is None else given.began + partition.walltime
+        return Job(given, farm, partition, life, place, store, Slots(), engines, leave).run()
 
 
 if __name__ == "__main__":

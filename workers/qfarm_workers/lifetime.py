@@ -1,6 +1,6 @@
 """Lifetime: how long a worker and its attempts may take, and when they are asked to end. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import inf
 from typing import Final
@@ -51,10 +51,13 @@ class Lifetime:
         How long; infinity where nothing ends it.
     began : float
         When, by the monotonic clock, s.
+    spent : float
+        Of it, the seconds that had passed before anything could be claimed.
     """
 
     seconds: float = inf
     began: float = 0.0
+    spent: float = 0.0
 
     def left(self, now: float) -> float:
         """Seconds until the engine must have ended, so that there is time to hand back."""
@@ -78,7 +81,11 @@ class Lifetime:
 
     def fresh(self, now: float) -> bool:
         """Whether an attempt that begins now gets about as much time as any worker can give."""
-        return self.left(now) >= FRESH * (self.seconds - hand_back(self.seconds))
+        return self.left(now) >= FRESH * self.left(self.began + self.spent)
+
+    def prepared(self, now: float) -> "Lifetime":
+        """The same life, whose first claim can be made now: no other begins earlier."""
+        return replace(self, spent=now - self.began)
 
 
 def lifetime(walltime: float | None, now: float) -> Lifetime:

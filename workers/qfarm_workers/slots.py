@@ -6,7 +6,7 @@ has no thread and no connection, which a fork would break.
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -43,15 +43,8 @@ class Left:
 
 @dataclass
 class Slots:
-    """Processes by number of the slot.
+    """Processes by number of the slot."""
 
-    Attributes
-    ----------
-    order_of : callable
-        What slot `number` is told when it starts with these orders.
-    """
-
-    order_of: Callable[[int, Orders], SlotOrder]
     _unheard: list[Report] = field(default_factory=list)
     _processes: dict[int, _Process] = field(default_factory=dict)
 
@@ -77,15 +70,15 @@ class Slots:
         """Numbers of slots without a process."""
         return [number for number in range(slots) if number not in self._processes]
 
-    def start(self, number: int, orders: Orders) -> None:
+    def start(self, order: SlotOrder) -> None:
         """Start a slot."""
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(
-            target=slot.run, args=(self.order_of(number, orders), theirs), name=f"slot {number}"
+            target=slot.run, args=(order, theirs), name=f"slot {order.number}"
         )
         process.start()
         theirs.close()
-        self._processes[number] = _Process(process, ours)
+        self._processes[order.number] = _Process(process, ours)
 
     def tell(self, orders: Orders) -> None:
         """Give orders to all."""

@@ -1,0 +1,233 @@
+"""A batch job without its launcher: what it claims, when it ends, what it leaves behind."""
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from qfarm.store.fleet import Gate, JobState, NodeNote
+from qfarm.store.protocol import StageState
+from qfarm_launchers.reaper import Reaper
+from qfarm_schemas.config import Policy
+from qfarm_schemas.failure import Budget, FailureKind
+from qfarm_workers.identity import gone, node_name, this_process
+from qfarm_workers.restart import Restarts
+from support import engines, steps
+from support.local_farm import LocalFarm, farm
+from support.wait import gone as ended
+from support.wait import until
+
+__all__ = ["farm"]
+
+INTERRUPTED, WALLTIME = FailureKind.INTERRUPTED, FailureKind.WALLTIME
+LOST = FailureKind.LOST_WORKER
+
+
+def gated(root: Path, name: str, **fields: object) -> object:
+    return engines.stage("gated", options={"gate": str(root / name)}, **fields)
+
+
+def test_it_works_until_nothing_has_been_left_to_do_for_a_while(farm: LocalFarm) -> None:
+    """What comes meanwhile is taken by the same job."""
+    farm.configure(slots=2, idle=1.5)
+    first = [farm.submit(engines.stage("good")) for _ in range(3)]
+    with farm.job() as job:
+        until(lambda: farm.done)
+        second = farm.submit(engines.stage("good"))
+        until(lambda: farm.done)
+        assert job.wait() == 0
+    made = [farm.attempts(one) for one in (*first, second)]
+    assert [len(one) for one in made] == [1] * 4
+    assert {one[0].worker.job for one in made} == {"cpu-1"}
+    assert {one[0].worker.name for one in made} <= {"cpu-1.0", "cpu-1.1"}
+    note = farm.note
+    assert (note.state, note.attempts, note.why) == (JobState.ENDED, 4, "")
+    assert (note.host, note.slots) == (node_name(), 2)
+    assert "cpu-1 ends: nothing was left to do" in job.said
+
+
+def test_a_job_goes_on_without_any_launcher_and_obeys_the_gates(farm: LocalFarm) -> None:
+    farm.configure(idle=2.0)
+    slow = farm.submit(gated(farm.root, "gate"))
+    later = farm.submit(engines.stage("good"))
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        farm.store.fleet.ask("cpu", Gate.PAUSED)
+        beats = farm.note.seen
+        until(lambda: farm.note.seen != beats)
+        until(lambda: farm.note.seen not in (None, beats))
+        (farm.root / "gate").touch()
+        until(lambda: farm.kinds(slow) == [None])
+        until(lambda: not job.slots() or farm.note.busy == 0)
+        assert farm.attempts(later) == []
+        farm.store.fleet.ask("cpu", Gate.OPEN)
+        until(lambda: farm.kinds(later) == [None])
+        assert job.wait() == 0
+
+
+def test_a_job_that_is_to_drain_claims_no_more(farm: LocalFarm) -> None:
+    slow = farm.submit(gated(farm.root, "gate"))
+    later = farm.submit(engines.stage("good"))
+    farm.configure(idle=0.5)
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        farm.store.fleet.drain(["cpu-1"])
+        seen = farm.note.seen
+        until(lambda: farm.note.seen != seen)
+        (farm.root / "gate").touch()
+        assert job.wait() == 0
+    assert farm.kinds(slow) == [None]
+    assert farm.kinds(later) == []
+
+
+def test_told_to_end_it_hands_back_all_it_has(farm: LocalFarm) -> None:
+    """As `scancel` does: every process of the job, engines too, gets the signal at once."""
+    farm.configure(slots=2, more='walltime = "01:00:00"')
+    obeys = farm.submit(steps.stage(600))
+    dies = farm.submit(engines.stage("sleep"))
+    waits = [farm.submit(engines.stage("good")) for _ in range(3)]
+    with farm.job() as job:
+        until(lambda: len(farm.store.running()) == 2)
+        until(lambda: list((farm.root / ".qfarm" / "scratch").glob("*/reached.state")))
+        until(lambda: list((farm.root / ".qfarm" / "scratch").glob("*/pid")))
+        job.signal(signal.SIGTERM)
+        assert job.wait() == 0
+    assert farm.kinds(obeys) == [INTERRUPTED]
+    assert farm.kinds(dies) == [INTERRUPTED]
+    assert [farm.kinds(one) for one in waits] == [[]] * 3
+    assert farm.store.running() == ()
+    assert {count.state for count in farm.store.counts()} == {StageState.READY}
+    assert list((farm.root / ".qfarm" / "restart").glob("*"))
+    note = farm.note
+    assert note.ended is not None
+    assert note.why == "the batch system, or somebody, told it to end"
+    assert note.attempts == 2
+
+
+def test_told_to_end_by_the_signal_of_other_batch_systems(farm: LocalFarm) -> None:
+    """Where nothing ends a job but people, that is no walltime."""
+    fragment = farm.submit(steps.stage(600))
+    with farm.job() as job:
+        until(lambda: list((farm.root / ".qfarm" / "scratch").glob("*/reached.state")))
+        job.signal(signal.SIGUSR2)
+        assert job.wait() == 0
+    assert farm.kinds(fragment) == [INTERRUPTED]
+
+
+def test_a_claim_of_many_that_was_not_begun_is_given_back(farm: LocalFarm) -> None:
+    """Short attempts are claimed by the dozen; the signal comes in the middle of one."""
+    quick = [farm.submit(engines.stage("good")) for _ in range(12)]
+    slow = farm.submit(gated(farm.root, "gate"))
+    rest = [farm.submit(engines.stage("good")) for _ in range(4)]
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        job.signal(signal.SIGTERM)
+        assert job.wait() == 0
+    assert all(farm.kinds(one) == [None] for one in quick)
+    assert farm.kinds(slow) == [INTERRUPTED]
+    assert all(farm.kinds(one) == [] for one in rest)
+    assert {count.state for count in farm.store.counts()} == {StageState.READY, StageState.DONE}
+
+
+def test_killed_its_slots_finish_and_end(farm: LocalFarm) -> None:
+    farm.configure(slots=2)
+    slow = [farm.submit(gated(farm.root, f"gate{n}")) for n in range(2)]
+    later = farm.submit(engines.stage("good"))
+    with farm.job() as job:
+        until(lambda: len(list(farm.root.glob("gate?.pid"))) == 2)
+        slots = [attempt.worker.pid for attempt in farm.store.running()]
+        os.kill(job.process.pid, signal.SIGKILL)
+        job.process.wait()
+        for number in range(2):
+            (farm.root / f"gate{number}").touch()
+        for pid in slots:
+            ended(pid, 10)
+    assert [farm.kinds(one) for one in slow] == [[None], [None]]
+    assert farm.kinds(later) == []
+    assert farm.note.ended is None, "its launcher finds that it is gone"
+
+
+def test_a_slot_that_is_killed_begins_again(farm: LocalFarm) -> None:
+    farm.configure(idle=1.0)
+    fragment = farm.submit(gated(farm.root, "gate"))
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        (running,) = farm.store.running()
+        os.kill(running.worker.pid, signal.SIGKILL)
+        until(lambda: gone(running.worker))
+        (farm.root / "gate").touch()
+        reaper = Reaper(farm.store, this_process("reaper"), steps.look_up, 0.5)
+        until(lambda: reaper.reap(gone))
+        assert job.wait() == 0
+    assert farm.kinds(fragment) == [LOST, None]
+    assert "slot 0 ended with exit code -9" in job.said
+    assert farm.note.attempts == 1
+
+
+def test_slots_that_die_at_once_end_the_job(farm: LocalFarm) -> None:
+    farm.submit(engines.stage("good"))
+    with farm.job(module="support.dying_job") as job:
+        assert job.wait() == 1
+    assert farm.note.why.startswith("5 slots died before an attempt")
+    assert farm.note.attempts == 0
+    assert job.said.count("ended with exit code 7") == 5
+
+
+def test_on_a_node_that_is_left_alone_nothing_is_claimed(farm: LocalFarm) -> None:
+    until_then = datetime.now(UTC) + timedelta(hours=1)
+    farm.store.fleet.suspect(NodeNote(node_name(), until_then, "3 fragments failed there"))
+    fragment = farm.submit(engines.stage("good"))
+    with farm.job() as job:
+        assert job.wait() == 0
+    assert farm.kinds(fragment) == []
+    assert farm.note.why.startswith(f"the node is left alone until {until_then:%H:%M} UTC: 3 fra")
+    assert f"cpu-1 ends: {farm.note.why}" in job.said
+
+
+def test_with_no_engine_that_works_nothing_is_claimed(farm: LocalFarm) -> None:
+    level = engines.level("good").model_copy(update={"engine": "aims"})
+    fragment = farm.submit(engines.stage("good").model_copy(update={"level": level}))
+    with farm.job() as job:
+        assert job.wait() == 1
+    assert farm.kinds(fragment) == []
+    assert farm.note.why.startswith("self-test failed: aims fails with water: there is no engine")
+
+
+def test_a_full_disk_is_found_before_anything_is_claimed(farm: LocalFarm) -> None:
+    (farm.root / "scratch").write_text("a file where the folder should be")
+    farm.configure(more='scratch = "scratch"')
+    fragment = farm.submit(engines.stage("good"))
+    with farm.job() as job:
+        job.wait()
+    assert farm.kinds(fragment) == []
+    assert "cannot be written" in farm.note.why
+    assert farm.note.why.startswith("self-test failed: ")
+
+
+def test_a_partition_that_is_not_there_is_said(farm: LocalFarm) -> None:
+    text = (farm.root / "qfarm.toml").read_text()
+    (farm.root / "qfarm.toml").write_text(text.replace('name = "cpu"', 'name = "gpu"'))
+    with farm.job() as job:
+        assert job.wait() == 1
+    assert "error: there is no partition 'cpu'" in job.said
+
+
+def test_a_chain_of_short_jobs_finishes_long_work(farm: LocalFarm) -> None:
+    """Soft stops and restart files: a walltime costs no chemistry."""
+    farm.configure(more="walltime = 5.0\n")
+    policy = Policy(chemistry=1, node=1, infrastructure=5)
+    fragment = farm.submit(steps.stage(45, policy=policy))
+    for number in range(1, 5):
+        with farm.job(f"cpu-{number}") as job:
+            assert job.wait() == 0
+        if farm.done:
+            break
+    kinds = farm.kinds(fragment)
+    assert kinds == [*[WALLTIME] * (len(kinds) - 1), None]
+    assert 2 <= len(kinds) <= 4
+    assert all(kind.budget is Budget.INFRASTRUCTURE for kind in kinds if kind)
+    assert farm.attempts(fragment)[-1].continued_from == len(kinds) - 1
+    assert not list(Restarts(farm.root / ".qfarm" / "restart").root.iterdir())
+    first = farm.jobs("cpu", ended=True)[0]
+    assert first.why == "its lifetime is over"
+    assert first.ends is not None
