@@ -14,7 +14,15 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-from bench.store_bench import against_jobflow, commands, cycles, large, latency, submit
+from bench.store_bench import (
+    against_jobflow,
+    commands,
+    cycles,
+    large,
+    latency,
+    submit,
+    wishes,
+)
 from bench.store_bench.farm import Bench, Scale, mongo
 from bench.store_bench.figures import Report
 from qfarm.store import server
@@ -26,6 +34,7 @@ PARTS: Mapping[str, Callable[[Bench], None]] = {
     "commands": commands.measure,
     "submit": submit.measure,
     "cycles": cycles.measure,
+    "wishes": wishes.measure,
     "latency": latency.measure,
     "large": large.measure,
     "jobflow": against_jobflow.measure,

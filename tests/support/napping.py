@@ -47,4 +47,4 @@ class Napping:
 def look_up(name: str) -> Engine:
     """Find an engine as `qfarm.engines.engine` does."""
     found = engine(name)
-    return Napping(found) if name == "tblite" else found  # type: ignore[return-value]
+    return Napping(found) if name == "tblite" else found

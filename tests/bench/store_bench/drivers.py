@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections.abc import Mapping
 from functools import cache
+from time import monotonic
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -17,7 +18,13 @@ from pymongo import ASCENDING, DESCENDING, MongoClient, ReturnDocument
 from bench.store_bench import farm
 from bench.store_bench.molecule import LEASE, WORKER
 from bench.store_bench.noop import NoOp
+from qfarm.costs.model import CostModel
+from qfarm.engines import engine
 from qfarm.store.protocol import Claim
+from qfarm.store.wish import Wish
+from qfarm_schemas.config import FarmConfig, Partition
+from qfarm_workers.appraisal import Appraisal, Foresight
+from qfarm_workers.lifetime import Lifetime
 
 Document = dict[str, Any]
 
@@ -49,6 +56,36 @@ class OneByOne:
         assert isinstance(claim, Claim), claim
         farm.finish(self._store, claim)
         return 1
+
+
+class Judging:
+    """One by one, but that the worker looks whether a stage fits into a life of a day."""
+
+    def __init__(self, uri: str, database: str) -> None:
+        self._store = farm.store_of(uri, database)
+        foresight = Foresight(CostModel(), engine, FarmConfig())
+        life = Lifetime(86400.0, monotonic())
+        self._wish = Wish(fits=Appraisal(foresight, Partition(), life).fits)
+
+    def step(self) -> int:
+        claim = self._store.claim(WORKER, LEASE, self._wish)
+        if claim is None:
+            return 0
+        assert isinstance(claim, Claim), claim
+        farm.finish(self._store, claim)
+        return 1
+
+
+class JudgingBatch(Judging):
+    """The same in batches of 10."""
+
+    size = 10
+
+    def step(self) -> int:
+        claims = farm.own(self._store.claim_many(WORKER, LEASE, self.size, self._wish))
+        done = self._store.commit_many(farm.ended(claims))
+        assert all(done), done
+        return len(claims)
 
 
 class Batch:
@@ -133,6 +170,8 @@ DRIVERS: Mapping[str, type[Driver]] = {
     "batch10": Batch,
     "batch50": Batch50,
     "rapidfire": Rapidfire,
+    "fits": Judging,
+    "fits10": JudgingBatch,
 }
 
 
