@@ -159,11 +159,10 @@ def test_the_jobs_of_this_moment_are_not_saved(
     store.add(plans(1))
     store.fleet.ask("cpu", Gate.PAUSED)
     store.fleet.note(JobNote("cpu-1", "cpu"))
-    store.fleet.keep_costs({"version": 1})
     saved = save(mongo_uri, database, tmp_path / "x")
     names = {item.name for item in saved.collections}
-    assert {"partitions", "jobs", "costs"} <= set(raw.list_collection_names())
-    assert "costs" in names
+    assert {"partitions", "jobs"} <= set(raw.list_collection_names())
+    assert "fireworks" in names
     assert names.isdisjoint({"partitions", "jobs"})
 
 

@@ -47,7 +47,7 @@ def test_restored_on_a_fresh_server_the_farm_goes_on(
     ):
         found = client["again"]
         assert documents(found) == documents(raw)
-        for name in raw.list_collection_names():
+        for name in documents(raw):
             assert found[name].index_information() == raw[name].index_information(), name
         with open_store(fresh, "again") as again:
             assert states(again) == states(store)

@@ -10,6 +10,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from qfarm.store import backup, upkeep
+from qfarm.store.backup.dumping import OF_LAUNCHERS
 from qfarm.store.protocol import Store
 from support.work import fail, finish, plans, take, worker
 
@@ -32,8 +33,8 @@ def save(uri: str, database: str, path: Path) -> backup.Manifest:
 
 
 def documents(found: Raw) -> Documents:
-    """All of a database, but for the lock of upkeep, which comes and goes."""
-    names = sorted(found.list_collection_names())
+    """All that a backup holds of a database: not the lock of upkeep, which comes and goes."""
+    names = sorted(set(found.list_collection_names()) - set(OF_LAUNCHERS))
     query = {"_id": {"$ne": upkeep.LOCK}}
     return {name: list(found[name].find(query).sort("$natural", 1)) for name in names}
 

@@ -37,8 +37,8 @@ MANY: Final = 2**20
 """Documents that are read at once: as many as go into the 16 MB of an answer."""
 
 OF_LAUNCHERS: Final = ("jobs", "partitions")
-"""Collections that are about the batch jobs of this moment: the launchers of a copy of the farm must
-not take them for theirs."""
+"""Collections about the batch jobs of this moment: the launcher of a copy must not take them for
+its own."""
 
 _WINDOW: Final = "minSnapshotHistoryWindowInSeconds"
 _LONG: Final = 7 * 24 * 3600  # s
