@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
@@ -112,12 +112,14 @@ def launching(options: Options) -> Iterator[tuple[Daemon, FilteringBoundLogger]]
         There is no such partition, or another launcher has it.
     """
     echo = None if options.quiet else (lambda line: stderr().print(Text(line), soft_wrap=True))
-    with open_farm() as (farm, store), log.to_file(log.path_in(farm.folder), echo) as lines:
+    with ExitStack() as stack:
+        farm, store = stack.enter_context(open_farm())
+        partitions = chosen(farm, options.partitions)
+        lines = stack.enter_context(log.to_file(log.path_in(farm.folder), echo))
         me = this_process(f"launch-{uuid4().hex[:8]}")
         me = me.model_copy(update={"job": me.name})
         keepers = [
-            keeper_of(farm, store, partition, me, lines, options.module)
-            for partition in chosen(farm, options.partitions)
+            keeper_of(farm, store, partition, me, lines, options.module) for partition in partitions
         ]
         daemon = Daemon(
             farm,

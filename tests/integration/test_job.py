@@ -68,7 +68,6 @@ def test_a_job_goes_on_without_any_launcher_and_obeys_the_gates(farm: LocalFarm)
 def test_a_job_that_is_to_drain_claims_no_more(farm: LocalFarm) -> None:
     slow = farm.submit(gated(farm.root, "gate"))
     later = farm.submit(engines.stage("good"))
-    farm.configure(idle=0.5)
     with farm.job() as job:
         until((farm.root / "gate.pid").exists)
         farm.store.fleet.drain(["cpu-1"])

@@ -83,6 +83,8 @@ def test_a_slot_drains_when_the_user_or_the_launcher_says_so(gate: Gate, may_cla
     standings = {"cpu": Standing("cpu", gate, alive=True)}
     orders = renewed(FULL, CPU, BOTH, standings, may_claim)
     assert orders.drain is (gate is not Gate.OPEN or not may_claim)
+    for_good = gate in (Gate.DRAINING, Gate.STOPPING) or not may_claim
+    assert orders.over is for_good, "the job waits for the end of a pause"
 
 
 def test_without_anybody_who_launched_it_a_job_works_all_the_same() -> None:

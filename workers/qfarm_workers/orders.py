@@ -23,6 +23,8 @@ class Orders:
     ----------
     drain : bool
         Finish what runs, claim no more.
+    over : bool
+        That is for good: the job ends, then.
     partitions : tuple of str
         Whose stages may be taken.
     levels : mapping
@@ -36,6 +38,7 @@ class Orders:
     """
 
     drain: bool = False
+    over: bool = False
     partitions: tuple[str, ...] = ()
     levels: Mapping[str, str] = field(default_factory=dict)
     engines: frozenset[str] | None = None
@@ -118,6 +121,7 @@ def renewed(
     return replace(
         orders,
         drain=gate.closed or not may_claim,
+        over=gate in (Gate.DRAINING, Gate.STOPPING) or not may_claim,
         partitions=may_take(partition, partitions, closed - {partition.name}),
         closed=frozenset(other.name for other in partitions if other.name not in working),
     )
