@@ -199,6 +199,8 @@ class Job:
             return self._ends(f"{SELF_TEST}: {self.fit.why}")
         if self._outlived or not self.life.worth_a_claim(time.monotonic()):
             return self._ends("its lifetime is over")
+        if self.orders.over:
+            return True
         return time.monotonic() - self._idle_since > self.partition.idle_seconds
 
     def _ends(self, why: str) -> bool:
@@ -358,7 +360,3 @@ def _run(given: Options, leave: Event, engines: Engines) -> int:
     with ExitStack() as stack:
         store = patiently(lambda: stack.enter_context(open_store(uri, database)), START_SECONDS)
         return Job(given, farm, partition, life, place, store, Slots(), engines, leave).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
