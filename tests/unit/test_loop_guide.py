@@ -1,0 +1,168 @@
+"""The pull loop and its guide: how long it waits, for what, and what it leaves to other hosts."""
+
+from dataclasses import dataclass, field
+from math import inf
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from qfarm.store.wish import ANYTHING, Wish
+from qfarm_schemas.attempt import Attempt
+from qfarm_schemas.config import LeaseConfig
+from qfarm_workers import loop as loops
+from qfarm_workers.guide import LOOK_SECONDS, ByLauncher
+from qfarm_workers.lifetime import Lifetime
+from qfarm_workers.loop import PATIENT_SECONDS, Loop
+from support import build
+from support.memory_fleet import Lines
+
+
+@dataclass
+class Guided:
+    """A guide that says what it is told to."""
+
+    idle_seconds: float = inf
+    least: float | None = None
+    drain: bool = False
+    what: Wish = field(default_factory=lambda: Wish(elsewhere="n1"))
+    looks: list[bool] = field(default_factory=list)
+
+    def drained(self, look: bool = False) -> bool:
+        self.looks.append(look)
+        return self.drain
+
+    def wish(self) -> Wish:
+        return self.what
+
+    def note(self, made: Attempt, engine: str) -> None:
+        raise AssertionError("nothing was claimed")
+
+
+@dataclass
+class Queue:
+    """A store in which others are at work, and nothing can be claimed."""
+
+    busy_until: float = inf
+    claims: list[tuple[float, Wish]] = field(default_factory=list)
+    asked: list[Wish] = field(default_factory=list)
+    clock: float = 0.0
+
+    def claim(self, worker: object, lease: float, wish: Wish = ANYTHING) -> None:
+        self.claims.append((self.clock, wish))
+
+    def busy(self, partition: str, wish: Wish = ANYTHING) -> bool:
+        self.asked.append(wish)
+        return self.clock < self.busy_until
+
+
+@pytest.fixture
+def queue(monkeypatch: pytest.MonkeyPatch) -> Queue:
+    """A queue, and the time in its hand."""
+    queue = Queue()
+
+    def sleep(seconds: float) -> None:
+        queue.clock += seconds
+        assert queue.clock < 10_000, "the loop never ends"
+
+    monkeypatch.setattr(loops, "monotonic", lambda: queue.clock)
+    monkeypatch.setattr(loops, "sleep", sleep)
+    return queue
+
+
+def looping(
+    queue: Queue, guide: Guided, life: float = inf, leaving: bool = False, free: float = 1e6
+) -> Loop:
+    bench: Any = SimpleNamespace(
+        process=SimpleNamespace(leaving=leaving),
+        lifetime=Lifetime(life),
+        scratch=SimpleNamespace(free_mb=lambda: free, root="scratch"),
+        restarts=None,
+    )
+    lines = cast(Any, Lines())
+    return Loop(cast(Any, queue), bench, build.WORKER, LeaseConfig(), lines, guide=guide)
+
+
+def test_it_waits_for_work_as_long_as_the_guide_says(queue: Queue) -> None:
+    loop = looping(queue, Guided(idle_seconds=60.0))
+    assert loop.run() == 0
+    assert 60.0 < queue.clock < 62.0
+    assert loop.idled
+    assert not loop.outlived
+
+
+def test_it_ends_at_once_when_nothing_can_come(queue: Queue) -> None:
+    queue.busy_until = 5.0
+    loop = looping(queue, Guided())
+    assert loop.run() == 0
+    assert 5.0 <= queue.clock < 6.1
+    assert not loop.idled, "it has not given up on anything"
+
+
+def test_what_failed_on_its_host_is_left_to_others_for_a_while(queue: Queue) -> None:
+    looping(queue, Guided(idle_seconds=300.0)).run()
+    patient = [at for at, wish in queue.claims if wish.elsewhere == "n1"]
+    rest = [at for at, wish in queue.claims if wish.elsewhere == ""]
+    assert patient[0] == 0.0
+    assert max(patient) < PATIENT_SECONDS <= min(rest)
+    assert all(wish.elsewhere == "" for wish in queue.asked), "in the end it is claimed here"
+
+
+def test_patience_takes_at_most_half_of_the_time_for_idling(queue: Queue) -> None:
+    looping(queue, Guided(idle_seconds=20.0)).run()
+    assert max(at for at, wish in queue.claims if wish.elsewhere) < 10.0
+    assert min(at for at, wish in queue.claims if not wish.elsewhere) >= 10.0
+
+
+def test_a_drain_is_looked_up_before_each_claim(queue: Queue) -> None:
+    guide = Guided(drain=True)
+    assert looping(queue, guide).run() == 0
+    assert guide.looks == [True]
+    assert queue.claims == []
+
+
+def test_a_job_that_ends_claims_nothing(queue: Queue) -> None:
+    loop = looping(queue, Guided(), leaving=True)
+    assert loop.run() == 0
+    assert queue.claims == []
+    assert not loop.outlived
+
+
+def test_the_cheapest_stage_says_whether_a_life_is_over(queue: Queue) -> None:
+    """20 s of 1000 s are left: enough for stages of 10 s, and for nothing unknown."""
+    queue.clock = 880.0
+    for least, over in ((None, True), (21.0, True), (10.0, False)):
+        loop = looping(queue, Guided(least=least, idle_seconds=0.0), life=1000.0)
+        loop.run()
+        assert loop.outlived is over, least
+
+
+class Asked:
+    """A store that counts how often it is asked for a drain."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.drain = False
+
+    def draining(self, launcher: str) -> bool:
+        assert launcher == "run-1"
+        self.times += 1
+        return self.drain
+
+
+def test_a_launcher_s_own_loops_ask_it_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("qfarm_workers.guide.monotonic", lambda: now[0])
+    store = Asked()
+    guide = ByLauncher(cast(Any, store), "run-1")
+    assert guide.idle_seconds == inf
+    assert guide.wish() == ANYTHING
+    assert not guide.drained()
+    store.drain = True
+    assert not guide.drained(), "it was asked a moment ago"
+    assert guide.drained(look=True)
+    store.drain = False
+    assert guide.drained()
+    now[0] += LOOK_SECONDS
+    assert not guide.drained()
+    assert store.times == 3
