@@ -266,6 +266,10 @@ class Keeper:
         """Say whether the partition can do work at present; others may take its stages if not."""
         if why != self._closed:
             self.fleet.refuse(self.partition.name, why)
+            if why:
+                self.log.warning("closed", partition=self.partition.name, why=why)
+            elif self._closed:
+                self.log.info("open again", partition=self.partition.name)
             self._closed = why
 
     def _has_trouble(self, why: str) -> None:

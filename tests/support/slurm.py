@@ -1,6 +1,6 @@
 """A real Slurm for the tests: private, on loopback, without systemd; one for each test process.
 
-Nodes ``c1`` and ``c2`` (2 cores each) are in partition ``cpu``, node ``g1`` with two GPUs that are
+Nodes ``c1`` and ``c2`` (8 cores each) are in partition ``cpu``, node ``g1`` with two GPUs that are
 not there is in partition ``gpu``; all are this host. Refused submissions need limits: no job may
 be longer than ten minutes. Daemons and jobs are found by their pid files and by ``SLURM_CONF``.
 """
@@ -211,7 +211,7 @@ class Slurm:
         key.write_bytes(secrets.token_bytes(1024))
         host = socket.gethostname().split(".")[0]
         port, *ports = free_ports(1 + len(NODES))
-        common = f"NodeHostname={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN"
+        common = f"NodeHostname={host} NodeAddr=127.0.0.1 CPUs=8 RealMemory=6000 State=UNKNOWN"
         lines = [
             f"NodeName={node} Port={own} {common}" + (" Gres=gpu:2" if node == "g1" else "")
             for node, own in zip(NODES, ports, strict=True)
@@ -256,6 +256,16 @@ class Slurm:
             with contextlib.suppress(psutil.Error):
                 if self._keeps_a_step(process) or self._belongs_to_a_job(process):
                     yield process
+
+    def processes_of(self, job: str) -> list[psutil.Process]:
+        """Processes of a job, and those that keep its steps, as they would end with their node."""
+        found = []
+        for process in self._job_processes():
+            with contextlib.suppress(psutil.Error):
+                named = process.name() == "slurmstepd" and f"[{job}." in " ".join(process.cmdline())
+                if named or process.environ().get("SLURM_JOB_ID") == job:
+                    found.append(process)
+        return found
 
     def _keeps_a_step(self, process: psutil.Process) -> bool:
         ours = process.name() == "slurmstepd"

@@ -73,7 +73,8 @@ def in_vain(memory: Memory) -> str:
     """Jobs end without having worked."""
     if memory.vanity:
         return (
-            f"{memory.vain} jobs in a row died before they could work, the last: {memory.vanity}; "
+            f"{memory.vain} jobs in a row died before they could work, the last: "
+            f"{memory.vanity.rstrip('.')}; "
             "read `qfarm launcher logs`, and mend `modules`, `prologue` or `python` in qfarm.toml"
         )
     return (
