@@ -99,7 +99,8 @@ def run(options: Options) -> None:
         daemon.run(interrupts)
         left = sum(len(keeper.roster.present) for keeper in daemon.keepers)
         if left and not options.until_done:
-            _say(options, f"The launcher has ended; {counted(left, 'job')} go on without it.")
+            go = "goes" if left == 1 else "go"
+            _say(options, f"The launcher has ended; {counted(left, 'job')} {go} on without it.")
 
 
 @contextmanager

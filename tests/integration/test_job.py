@@ -15,7 +15,7 @@ from qfarm_workers.restart import Restarts
 from support import engines, steps
 from support.local_farm import LocalFarm, farm
 from support.wait import gone as ended
-from support.wait import until
+from support.wait import lives, until
 
 __all__ = ["farm"]
 
@@ -89,8 +89,10 @@ def test_told_to_end_it_hands_back_all_it_has(farm: LocalFarm) -> None:
         until(lambda: len(farm.store.running()) == 2)
         until(lambda: list((farm.root / ".qfarm" / "scratch").glob("*/reached.state")))
         until(lambda: list((farm.root / ".qfarm" / "scratch").glob("*/pid")))
+        slots = [one.worker.pid for one in farm.store.running()]
         job.signal(signal.SIGTERM)
         assert job.wait() == 0
+        assert not any(map(lives, slots)), "with it, the batch system would have killed them"
     assert farm.kinds(obeys) == [INTERRUPTED]
     assert farm.kinds(dies) == [INTERRUPTED]
     assert [farm.kinds(one) for one in waits] == [[]] * 3

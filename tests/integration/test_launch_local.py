@@ -108,6 +108,9 @@ def test_what_cannot_be_launched_is_said(farm: LocalFarm) -> None:
     assert missing.code == 1
     assert "no launcher ran here" in missing.err
     assert farm.say("launcher", "stop", "--keep-jobs").out == "cpu has no launcher"
+    (farm.root / "mongo.uri").rename(farm.root / "elsewhere")
+    assert farm.say("launch").code == 1
+    (farm.root / "elsewhere").rename(farm.root / "mongo.uri")
     nobody = farm.say("launcher", "status")
     assert "No launcher runs: `qfarm launch`" in nobody.out
     assert status(farm)["launcher"] == "none"
@@ -164,7 +167,10 @@ def test_sigterm_ends_a_launcher_and_not_its_jobs(farm: LocalFarm) -> None:
         engine = waits(farm)
         launcher.send_signal(signal.SIGTERM)
         assert finish(launcher, 5) == 0
-    assert "1 job go on without it" in (farm.root / "launcher.err").read_text()
+    assert (
+        "The launcher has ended; 1 job goes on without it."
+        in (farm.root / "launcher.err").read_text()
+    )
     assert lives(engine)
     assert status(farm)["alive"] is False
     (farm.root / "gate").touch()

@@ -5,14 +5,24 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from qfarm.store.fleet import Demand, Gate, JobNote, JobState, Standing
+from qfarm.store.fleet import (
+    Demand,
+    Gate,
+    JobNote,
+    JobState,
+    NodeFailure,
+    NodeNote,
+    Sample,
+    Standing,
+)
 from qfarm.store.wish import Ahead, Wish
 from qfarm_launchers.schedulers.base import Ending, JobOrder, Queued, QueueState
 from qfarm_schemas.attempt import Worker
+from qfarm_schemas.config import Stage
 
 
 class MemoryFleet:
-    """The part of a `Fleet` that the launcher of one partition asks; see there.
+    """The part of a `Fleet` that launchers ask; see there.
 
     Attributes
     ----------
@@ -31,25 +41,28 @@ class MemoryFleet:
         self.notes: dict[str, JobNote] = {}
         self.age = timedelta()
         self._standing: dict[str, Standing] = {}
-        self._token = 0
+        self.nodes: list[NodeNote] = []
+        self.failures: list[NodeFailure] = []
+        self.drained: list[str] = []
+        self._tokens: dict[str, str] = {}
 
     def take(self, partition: str, launcher: Worker, seconds: float, free: bool = False) -> str:
         if self.standing(partition).alive and not free:
             return ""
-        self._token += 1
+        self._tokens[partition] = f"{partition}.{len(self._tokens)}.{launcher.name}.{free}"
         self._stand(partition, launcher=launcher, alive=True)
-        return str(self._token)
+        return self._tokens[partition]
 
     def keep(
         self, partition: str, token: str, seconds: float, look: Mapping[str, Any]
     ) -> Standing | None:
-        if token != str(self._token):
+        if token != self._tokens.get(partition):
             return None
         self._stand(partition, look=look, alive=True)
         return self.standing(partition)
 
     def leave(self, partition: str, token: str, gate: Gate | None = None) -> None:
-        if token == str(self._token):
+        if token == self._tokens.get(partition):
             self._stand(partition, alive=False)
 
     def ask(self, partition: str, gate: Gate) -> None:
@@ -75,7 +88,32 @@ class MemoryFleet:
             self.change(name, state=JobState.ENDED, ended=datetime.now(UTC), why=why)
 
     def jobs(self, partition: str, ended: bool = False) -> tuple[JobNote, ...]:
-        return tuple(one for one in self.notes.values() if ended or one.ended is None)
+        own = [one for one in self.notes.values() if one.partition == partition]
+        return tuple(one for one in own if ended or one.ended is None)
+
+    def drain(self, names: Sequence[str]) -> None:
+        self.drained += names
+
+    def suspect(self, note: NodeNote) -> None:
+        self.nodes.append(note)
+
+    def suspects(self, over: bool = False) -> tuple[NodeNote, ...]:
+        return tuple(self.nodes)
+
+    def node_failures(self, hours: float) -> tuple[NodeFailure, ...]:
+        return tuple(self.failures)
+
+    def levels(self) -> Mapping[str, str]:
+        return {}
+
+    def stages(self) -> tuple[Stage, ...]:
+        return ()
+
+    def samples(self, size: int) -> tuple[Sample, ...]:
+        return ()
+
+    def keep_costs(self, document: Mapping[str, Any]) -> None:
+        self.costs = document
 
     def demand(self, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
         self.wishes.append(wish)

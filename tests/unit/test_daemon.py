@@ -1,0 +1,204 @@
+"""The launcher of several partitions: all or none, for weeks, whatever is away; on stand-ins."""
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from qfarm.config import Farm
+from qfarm.errors import ConfigError, StoreError
+from qfarm.store.fleet import Fleet, Gate, JobNote, JobState, NodeFailure
+from qfarm.store.protocol import Claim
+from qfarm_launchers.daemon import Daemon
+from qfarm_launchers.interrupts import Interrupts
+from qfarm_launchers.keeper import Keeper
+from qfarm_launchers.roster import Roster
+from qfarm_schemas.attempt import Worker
+from qfarm_schemas.config import FarmConfig, Partition
+from qfarm_schemas.failure import FailureKind
+from qfarm_workers.identity import this_process
+from support import build
+from support.engines import look_up
+from support.memory_fleet import Lines, MemoryBatch, MemoryFleet
+
+CPU = Partition(name="cpu", scheduler="slurm", slots=1, max_jobs=1)
+GPU = Partition(name="gpu", scheduler="slurm", slots=1, max_jobs=1)
+BOTH = (CPU, GPU)
+
+
+class MemoryStore:
+    """The part of a store that a launcher asks; `look` is called whenever it does."""
+
+    def __init__(self, fleet: MemoryFleet) -> None:
+        self.fleet = fleet
+        self.look: Callable[[], None] = lambda: None
+        self.gone: Callable[[Worker], bool] = lambda _: False
+
+    def running(self) -> tuple[()]:
+        self.look()
+        return ()
+
+    def take_over(
+        self, gone: Callable[[Worker], bool], worker: Worker, seconds: float
+    ) -> tuple[Claim, ...]:
+        self.gone = gone
+        return ()
+
+
+class Desk:
+    """A launcher of both partitions, and what it works on."""
+
+    def __init__(self, root: Path) -> None:
+        self.fleet, self.batch, self.log = MemoryFleet(), MemoryBatch(), Lines()
+        self.store = MemoryStore(self.fleet)
+        self.farm = Farm(root, FarmConfig(partitions=BOTH))
+        self.looks = 0
+        self.plan: dict[int, Callable[[], object]] = {}
+        self.store.look = self.look
+
+    def daemon(self, *partitions: Partition, me: Worker = build.WORKER, **fields: Any) -> Daemon:
+        fleet, lines = cast(Fleet, self.fleet), cast(Any, self.log)
+        keepers = [
+            Keeper(self.farm, one, fleet, Roster(one, fleet, self.batch, lines), me, lines)
+            for one in partitions or BOTH
+        ]
+        store = cast(Any, self.store)
+        return Daemon(self.farm, store, keepers, me, look_up, lines, look_seconds=0.0, **fields)
+
+    def alive(self) -> list[str]:
+        return [one.name for one in self.fleet.standings() if one.alive]
+
+    def before(self, look: int, do: Callable[[], object]) -> None:
+        """Have something done before a certain look."""
+        self.plan[look] = do
+
+    def look(self) -> None:
+        self.looks += 1
+        assert self.looks < 100, "the launcher never ends"
+        self.plan.get(self.looks, lambda: None)()
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_it_takes_all_partitions_or_none(desk: Desk) -> None:
+    first = desk.daemon(GPU, me=this_process("first"))
+    first.take()
+    second = desk.daemon(me=this_process("second"))
+    with pytest.raises(ConfigError, match=f"'gpu' is launched by process {os.getpid()} on"):
+        second.take()
+    assert desk.alive() == ["gpu"]
+    assert first.keepers[0].look((), first_foresight(first), ()), "it still has it"
+
+
+def first_foresight(daemon: Daemon) -> Any:
+    daemon._learn()
+    return daemon._foreseen
+
+
+def test_a_dead_launcher_of_this_host_is_taken_over_at_once(desk: Desk) -> None:
+    me = this_process("me")
+    dead = me.model_copy(update={"started": me.started - timedelta(days=1)})
+    desk.daemon(me=dead).take()
+    desk.daemon(me=me).take()
+    assert desk.fleet.standing("cpu").launcher == me
+    elsewhere = me.model_copy(update={"host": "another-host"})
+    desk.daemon(me=elsewhere).keepers[0].take(free=True)
+    with pytest.raises(ConfigError, match="on another-host already"):
+        desk.daemon(me=me).take()
+
+
+def test_it_ends_when_asked_and_gives_up_its_partitions(desk: Desk) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    assert desk.alive() == ["cpu", "gpu"]
+    desk.before(3, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert desk.looks == 3
+    assert desk.alive() == []
+
+
+def test_until_done_it_ends_when_nothing_is_left_twice_in_a_row(desk: Desk) -> None:
+    daemon = desk.daemon(until_done=True)
+    daemon.take()
+    desk.fleet.running = 1
+    desk.before(3, lambda: setattr(desk.fleet, "running", 0))
+    daemon.run(Interrupts())
+    assert desk.looks == 4
+    assert desk.batch.orders == []
+
+
+def test_partitions_end_one_by_one(desk: Desk) -> None:
+    daemon = desk.daemon()
+    daemon.take()
+    desk.before(2, lambda: desk.fleet.ask("gpu", Gate.DRAINING))
+    desk.before(4, lambda: desk.fleet.ask("cpu", Gate.DRAINING))
+    daemon.run(Interrupts())
+    assert [said["partition"] for said in desk.log.of("over")] == ["gpu", "cpu"]
+    assert desk.alive() == []
+
+
+def test_a_partition_that_is_taken_away_is_left_and_the_others_kept(desk: Desk) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    other = build.WORKER.model_copy(update={"name": "other"})
+    desk.before(3, lambda: desk.fleet.take("gpu", other, 60, free=True))
+    desk.before(6, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert [said["partition"] for said in desk.log.of("replaced")] == ["gpu"]
+    assert desk.alive() == ["gpu"], "it is the other's"
+    assert desk.fleet.standing("gpu").launcher == other
+
+
+def test_a_mongodb_that_is_away_is_borne_and_said_once(desk: Desk) -> None:
+    daemon, interrupts = desk.daemon(until_done=True), Interrupts()
+    daemon.take()
+
+    def away() -> None:
+        raise StoreError("MongoDB does not answer", "Wait.")
+
+    for look in range(2, 6):
+        desk.before(look, away)
+    daemon.run(interrupts)
+    assert desk.looks == 7, "two good looks after the outage"
+    assert len(desk.log.of("trouble")) == 1
+
+
+def test_workers_of_jobs_that_have_ended_are_lost(desk: Desk) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    for name in ("cpu-1", "cpu-2"):
+        desk.fleet.note(JobNote(name, "cpu", JobState.PENDING))
+    desk.fleet.end("cpu-1", "its scheduler says: NODE_FAIL")
+    daemon.take()
+    desk.before(1, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    worker = build.WORKER.model_copy(update={"partition": "cpu", "job": "cpu-1"})
+    assert desk.store.gone(worker)
+    assert not desk.store.gone(worker.model_copy(update={"job": "cpu-2"}))
+    assert not desk.store.gone(worker.model_copy(update={"partition": "gpu"}))
+
+
+def test_a_node_that_fails_what_others_do_is_left_alone_and_its_jobs_drain(desk: Desk) -> None:
+    now, interrupts = datetime.now(UTC), Interrupts()
+    desk.fleet.failures = [
+        NodeFailure("n2", f"{one}.preopt", one, FailureKind.CRASHED.value, now, succeeded_on="n1")
+        for one in "abc"
+    ]
+    for name, host in (("cpu-1", "n1"), ("cpu-2", "n2"), ("gpu-1", "n2")):
+        desk.fleet.note(JobNote(name, name[:3], JobState.RUNNING, name, host, submitted=now))
+        desk.fleet.change(name, started=now, seen=now)
+    daemon = desk.daemon()
+    daemon.take()
+    desk.before(2, lambda: setattr(desk.fleet, "ready", 100_000))
+    desk.before(4, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    (note,) = desk.fleet.nodes
+    assert (note.host, note.fragments) == ("n2", ("a", "b", "c"))
+    assert sorted(desk.fleet.drained) == ["cpu-2", "gpu-1"]
+    assert daemon._suspects == {"n2"}
+    assert [said["host"] for said in desk.log.of("quarantine")] == ["n2"]
