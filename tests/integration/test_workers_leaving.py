@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread, Timer
 
+import psutil
 import pytest
 
 from qfarm.engines.base import Command, PythonCall
@@ -109,8 +110,9 @@ def test_the_watcher_lives_on_and_its_programs_do_not(
 
 
 def _child(pid: int) -> int:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else 0
+    """The program that it runs, once it is that: a fork of the watcher ignores signals, too."""
+    children = psutil.Process(pid).children()
+    return next((child.pid for child in children if child.name() == "sleep"), 0)
 
 
 @pytest.mark.parametrize(
