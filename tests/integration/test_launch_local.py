@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -263,7 +264,9 @@ def test_jobs_that_die_at_once_are_not_submitted_again_and_again(
         until(lambda: "died before they could work" in str(status(farm)["why"]), 30)
         row = status(farm)
         assert row["state"] == "refused"
-        assert "3 jobs in a row died before they could work, the last: 5 slots" in row["why"]
+        assert re.match(
+            r"3 jobs in a row died before they could work, the last: \d slots died", row["why"]
+        )
         count = len(farm.jobs("cpu", ended=True))
         time.sleep(1.0)
         assert len(farm.jobs("cpu", ended=True)) == count == 3
