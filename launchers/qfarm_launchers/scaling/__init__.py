@@ -7,6 +7,7 @@ themselves when they are idle. `demand` has the formula.
 """
 
 from qfarm_launchers.scaling.decide import Decision, decide
+from qfarm_launchers.scaling.demand import most_ready
 from qfarm_launchers.scaling.memory import (
     Died,
     Event,
@@ -34,5 +35,6 @@ __all__ = [
     "Submitted",
     "after",
     "decide",
+    "most_ready",
     "still",
 ]
