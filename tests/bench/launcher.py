@@ -215,15 +215,15 @@ def pids(bench: Bench) -> list[int]:
 
 
 def begin(bench: Bench) -> None:
-    """Wait until all workers are at work."""
+    """Wait until all workers are there."""
     began = time.monotonic()
 
     def full() -> bool:
         time.sleep(1.0)
-        return len(bench.store.running()) >= 0.7 * bench.workers
+        return sum(note.busy for note in bench.store.fleet.jobs(PARTITION)) >= bench.workers
 
     until(full, 600)
-    bench.report.figure("all workers at work after", [time.monotonic() - began], "s")
+    bench.report.figure("all workers are there after", [time.monotonic() - began], "s")
     time.sleep(bench.asked.settle)
 
 
@@ -264,7 +264,8 @@ def measure(bench: Bench, process: psutil.Process) -> None:
     report.figure("commands of the launcher", [own.total() / seconds], "/s", _by_name(own))
     report.figure("operations of MongoDB", [every.total() / seconds], "/s", _by_name(every))
     report.figure("stages done", [(last.done - first.done) / seconds], "/s")
-    report.fact("attempts under way", f"{len(bench.store.running())} of {bench.workers}")
+    busy = sum(note.busy for note in bench.store.fleet.jobs(PARTITION))
+    report.fact("workers", f"{busy}, {len(bench.store.running())} claims")
     report.goal("cores of the launcher", share, MOST_CPU, at_most=True)
     report.goal("MB of the launcher", max(one.rss for one in looks), MOST_MB, at_most=True)
 
@@ -281,8 +282,11 @@ def workers(bench: Bench) -> None:
             with suppress(psutil.Error):
                 memory = process.memory_full_info()
                 kinds.setdefault(_kind(process), []).append((memory.rss, memory.pss))
-    report, jobs = bench.report, min(3, bench.asked.jobs)
+    report, jobs = bench.report, len(kinds["job"])
     report.section("workers")
+    for note in bench.store.fleet.jobs(PARTITION, ended=True):
+        if note.ended is not None:
+            report.fact(f"job {note.name} has ended", note.why or "it found nothing to do")
     for kind, found in sorted(kinds.items()):
         rss, pss = (median(values) / 2**20 for values in zip(*found, strict=True))
         of_job = sum(one[1] for one in found) / 2**20 / jobs
