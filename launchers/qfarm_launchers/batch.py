@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+_ID: Final = re.compile(r"\w[\w.\[\]@-]*")
+"""Ids come from the database, too: what begins with a dash would be an option, as ``--user``."""
 
 AT_ONCE: Final = 100
 """Ids in one command to cancel: a command line has an end."""
@@ -82,11 +86,15 @@ class BatchSystem:
             It cannot do what the partition asks for.
         """
         made = job(choice(self.partition, order), self._processes)
-        order.log_folder.mkdir(parents=True, exist_ok=True)
         try:
+            order.log_folder.mkdir(parents=True, exist_ok=True)
             asyncio.run(made.start())
-        except (CommandError, ValueError) as error:  # ValueError: no id in its answer
+        except CommandError as error:
             raise self._refused(str(error)) from None
+        except ValueError as error:  # it said yes without an id: by its name the job is found
+            raise self._away(" ".join(str(error).split())) from None
+        except OSError as error:
+            raise self._not_written(error) from None
         return str(made.job_id)
 
     def cancel(self, ids: Iterable[str]) -> None:
@@ -99,7 +107,7 @@ class BatchSystem:
         SchedulerAway
             It cannot be reached.
         """
-        wanted = tuple(ids)
+        wanted = tuple(one for one in ids if _ID.fullmatch(one))
         if self.partition.scheduler == "local":
             self._processes.cancel(wanted)
             return
@@ -192,6 +200,14 @@ class BatchSystem:
             f"scheduler {self.partition.scheduler!r} of partition {self.partition.name!r} gives "
             f"no answer: {first_line(said)}",
             "Nothing is known of its jobs meanwhile; the launcher asks again.",
+        )
+
+    def _not_written(self, error: OSError) -> Refused:
+        return Refused(
+            f"no job of partition {self.partition.name!r} could be submitted from this machine: "
+            f"{error}",
+            "Its temporary folder and the farm's folder must have space, and your processes there "
+            "a limit that leaves room; it is tried again later.",
         )
 
     def _refused(self, said: str) -> UserError:

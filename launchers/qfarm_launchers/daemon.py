@@ -88,6 +88,7 @@ class Daemon:
     _reap_at: float = 0.0
     _trouble: str = ""
     _idle: int = 0
+    _works: bool = False
 
     def take(self) -> None:
         """Become the launcher of all partitions, or of none.
@@ -121,18 +122,19 @@ class Daemon:
             self._leave()
 
     def _turn(self) -> None:
-        """One look; MongoDB may be away."""
+        """One look; MongoDB, or a file system, may be away."""
         try:
             self._reap()
             self._learn()
             self._watch_nodes()
             self._look()
             self._note_trouble("")
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             self._note_trouble(str(error))
 
     def _look(self) -> None:
         running = self.store.running()
+        self._works = bool(running)
         levels = self.store.fleet.levels()
         for keeper in list(self.keepers):
             try:
@@ -167,6 +169,13 @@ class Daemon:
             self.log.info("reaped", key=attempt.key, job=attempt.worker.job, why=why)
 
     def _lost(self, worker: Worker) -> bool:
+        """Whether a worker is known to be dead.
+
+        Names of hosts tell clusters apart no better than ``node001`` does, those of partitions do:
+        of a process that another cluster started, nothing is known here.
+        """
+        if worker.partition not in {one.name for one in self.farm.config.partitions}:
+            return False
         return gone(worker) or any(keeper.roster.lost(worker) for keeper in self.keepers)
 
     def _learn(self) -> None:
@@ -179,14 +188,19 @@ class Daemon:
         self._learn_at = time.monotonic() + wait
 
     def _watch_nodes(self) -> None:
-        """Leave nodes alone that fail what others do."""
+        """Leave nodes alone that fail what others do.
+
+        Only those on which jobs of ours ran: what others accept, they alone know.
+        """
         if time.monotonic() < self._nodes_at:
             return
         self._nodes_at = time.monotonic() + NODES_SECONDS
         fleet, now = self.store.fleet, datetime.now(UTC)
         past = fleet.suspects(over=True)
-        failures = fleet.node_failures(WINDOW.total_seconds() / 3600)
         notes = [note for keeper in self.keepers for note in keeper.roster.known]
+        ours = {note.host for note in notes}
+        failed = fleet.node_failures(WINDOW.total_seconds() / 3600)
+        failures = [one for one in failed if one.host in ours]
         fresh = quarantine(failures, now, past, partial(accepted, notes, failures, now))
         for note in fresh:
             fleet.suspect(note)
@@ -201,7 +215,8 @@ class Daemon:
 
     def _done(self) -> bool:
         """Whether nothing waits or runs anywhere, seen twice in a row."""
-        busy = any(not keeper.idle for keeper in self.keepers) or bool(self._trouble)
+        waits = any(not keeper.idle for keeper in self.keepers)
+        busy = waits or self._works or bool(self._trouble)
         self._idle = 0 if busy else self._idle + 1
         return self._idle >= 2
 

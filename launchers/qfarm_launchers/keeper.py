@@ -23,17 +23,16 @@ from qfarm_launchers import outlook, scaling
 from qfarm_launchers.batch import Refused, SchedulerAway
 from qfarm_launchers.cluster import job_name
 from qfarm_launchers.roster import Roster
-from qfarm_launchers.scaling import Cost, Decision, Event, Limits, Memory, Situation, Submitted
+from qfarm_launchers.scaling import Decision, Event, Limits, Memory, Situation, Submitted
 from qfarm_launchers.schedulers.base import JobOrder
 from qfarm_schemas.attempt import Worker
 from qfarm_schemas.config import Partition
 from qfarm_workers.appraisal import Foresight
 from qfarm_workers.lifetime import job_lifetime
+from qfarm_workers.orders import at_rest
 
 READY: Final = 20_000
-MOST_READY: Final = 200_000
-"""So many ready stages are counted at least and at most; in between as many as all jobs can do. A
-count of 120,000 takes mongod 50 ms."""
+"""Ready stages that are counted; of more it makes no difference how many."""
 
 SAMPLE: Final = 400
 """Of them, those whose cost is foreseen."""
@@ -92,7 +91,7 @@ class Keeper:
     _closed: str | None = None
     _stop_at: float = -inf
     _tell_at: float = -inf
-    _sample: tuple[Cost, ...] = ()
+    _seconds: float = 0.0
 
     def take(self, free: bool) -> bool:
         """Become the partition's launcher; False when another one lives.
@@ -141,7 +140,7 @@ class Keeper:
         """
         self._keep()
         try:
-            happened = self.roster.look()
+            happened = self.roster.look(self._now)
             self._memory = scaling.after(self._memory, happened, time.monotonic())
             if self.standing.gate is Gate.STOPPING:
                 self._stop()
@@ -175,15 +174,18 @@ class Keeper:
     def _decide(
         self, running: Sequence[Running], foresight: Foresight, levels: Mapping[str, str]
     ) -> None:
-        most = max(READY, min(MOST_READY, scaling.most_ready(self._sample, self._limits)))
-        self._demand = self.fleet.demand(self.partition.name, self._wish(levels), most, SAMPLE)
+        standings = {one.name: one for one in self.fleet.standings()}
+        wish = self._wish(levels, standings)
+        self._demand = self.fleet.demand(self.partition.name, wish, READY, SAMPLE)
         seen = outlook.outlook(
             self._demand,
             self.roster.present,
             running,
             foresight,
             self.partition,
-            datetime.now(UTC),
+            self._now,
+            self._limits.life,
+            at_rest(self.farm.config.partitions, standings),
         )
         situation = Situation(
             time.monotonic(),
@@ -196,7 +198,7 @@ class Keeper:
         decision, self._memory = scaling.decide(situation, self._limits, self._memory)
         self._tell(decision)
         self._decision = decision
-        self._sample = seen.sample
+        self._seconds = sum(cost.seconds for cost in seen.sample) / max(1, len(seen.sample))
         self._close(self.roster.unavailable or decision.closed)
 
     def _tell(self, decision: Decision) -> None:
@@ -238,20 +240,29 @@ class Keeper:
             farm=self.farm.root,
             log_folder=logs_of(self.farm),
             python=self.partition.python or sys.executable,
-            exclude=tuple(sorted(suspects)),
+            exclude=self._left_out(suspects),
             ranks=max(ranks, default=1),
             module=self.module,
         )
 
-    def _wish(self, levels: Mapping[str, str]) -> Wish:
+    def _left_out(self, suspects: Collection[str]) -> tuple[str, ...]:
+        """Those on which its jobs ran: of a name that it does not know, Slurm refuses the job."""
+        own = {note.host for note in self.roster.known}
+        return tuple(sorted(own.intersection(suspects)))
+
+    def _wish(self, levels: Mapping[str, str], standings: Mapping[str, Standing]) -> Wish:
         """What its workers may take, with what spills over from closed partitions."""
-        standings = self.fleet.standings()
-        closed = {one.name for one in standings if one.closed} - {self.partition.name}
+        closed = {name for name, one in standings.items() if one.closed} - {self.partition.name}
         return Wish(
             partitions=may_take(self.partition, self.farm.config.partitions, closed),
             stages=self.partition.takes_stages,
             levels=levels_of(self.partition, levels),
         )
+
+    @property
+    def _now(self) -> datetime:
+        """Time of this look by the database's clock, by which jobs are noted; ours may be wrong."""
+        return self.standing.looked or datetime.now(UTC)
 
     @property
     def _limits(self) -> Limits:
@@ -284,13 +295,12 @@ class Keeper:
         """What `qfarm launcher status` shows, and what jobs want to know."""
         present, decision = self.roster.present, self._decision
         at_work = [note for note in present if note.state is JobState.RUNNING]
-        seconds = sum(cost.seconds for cost in self._sample) / max(1, len(self._sample))
         wait, slots = decision.not_before - time.monotonic(), sum(note.slots for note in at_work)
         return {
             "jobs": len(at_work),
             "pending": len(present) - len(at_work),
             "slots": slots,
-            "left": round(seconds * self._demand.ready / slots) if slots else None,
+            "left": round(self._seconds * self._demand.ready / slots) if slots else None,
             "attempts": self._demand.running,
             "ready": self._demand.ready,
             "why": decision.why,

@@ -12,8 +12,8 @@ from qfarm_launchers.learning import costs
 from qfarm_launchers.scaling import Died, Event, Idled, Lived, still
 from qfarm_launchers.scaling.situation import Cost, Job
 from qfarm_schemas.config import Partition
-from qfarm_workers.appraisal import Foresight
-from qfarm_workers.lifetime import hand_back
+from qfarm_workers.appraisal import Appraisal, Foresight
+from qfarm_workers.lifetime import Lifetime, hand_back
 
 EARLY_SECONDS: Final = 60.0
 """s: a job that ends sooner, without an attempt and for a reason, has ended in vain."""
@@ -47,15 +47,37 @@ def outlook(
     foresight: Foresight,
     partition: Partition,
     now: datetime,
+    life: float = inf,
+    closed: frozenset[str] = frozenset(),
 ) -> Outlook:
-    """Put it together; attempts of all partitions may be given."""
+    """Put it together.
+
+    Parameters
+    ----------
+    demand : Demand
+        What waits for the partition.
+    notes : sequence of JobNote
+        Its jobs that there are.
+    running : iterable of Running
+        Attempts under way, also those of other partitions.
+    foresight : Foresight
+        What stages cost.
+    partition : Partition
+        It.
+    now : datetime
+        By the database's clock, as all times in notes are.
+    life : float
+        Seconds in which a new job can run attempts; infinity without a walltime.
+    closed : frozenset of str
+        Partitions to which nothing is left, as for `Appraisal`.
+    """
     by_job: dict[str, list[float]] = {}
     for attempt in running:
         rest = _rest(attempt, foresight, partition, now)
         by_job.setdefault(attempt.worker.job, []).append(rest)
     at_work = [note for note in notes if note.state is JobState.RUNNING]
     return Outlook(
-        sample=costs(demand, foresight, partition),
+        sample=_sample(demand, foresight, partition, life, closed),
         jobs=tuple(_job(note, by_job.get(note.name, ()), now) for note in at_work),
         pending=tuple(
             seconds(note.submitted, now) for note in notes if note.state is not JobState.RUNNING
@@ -123,6 +145,25 @@ def _since(note: JobNote, since: datetime, now: datetime) -> float:
 def seconds(since: datetime | None, now: datetime) -> float:
     """Seconds since a time; 0 where it is not known."""
     return 0.0 if since is None else max(0.0, (now - since).total_seconds())
+
+
+def _sample(
+    demand: Demand,
+    foresight: Foresight,
+    partition: Partition,
+    life: float,
+    closed: frozenset[str],
+) -> tuple[Cost, ...]:
+    """What stages cost as workers judge them.
+
+    What no worker has the time for, a fresh one takes; what is left to another partition, none.
+    """
+    at_its_best = Appraisal(foresight, partition, Lifetime(), closed)
+    found = zip(demand.sample, costs(demand, foresight, partition), strict=True)
+    return tuple(
+        Cost(cost.seconds, min(cost.at_most, life) if at_its_best.fits(ahead) else inf)
+        for ahead, cost in found
+    )
 
 
 def _job(note: JobNote, under_way: Sequence[float], now: datetime) -> Job:

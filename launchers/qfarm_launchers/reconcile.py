@@ -50,7 +50,7 @@ def reconcile(notes: Sequence[JobNote], queue: Mapping[str, Queued], now: dateti
     queue : mapping
         Id -> what the scheduler says; all jobs of this user, those of others' farms too.
     now : datetime
-        Time of the look at the queue.
+        Time of the look at the queue, by the clock that the notes' times are of.
     """
     by_name = {queued.name: queued for queued in queue.values()}
     known: list[JobNote] = []

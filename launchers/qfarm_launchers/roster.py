@@ -95,8 +95,13 @@ class Roster:
         if self.present:
             self.log.info("adopted", partition=self.partition.name, jobs=len(self.present))
 
-    def look(self) -> tuple[Event, ...]:
+    def look(self, now: datetime) -> tuple[Event, ...]:
         """Look at the scheduler's queue, and at what jobs have told; what happened since.
+
+        Parameters
+        ----------
+        now : datetime
+            By the database's clock, as all times in notes are.
 
         Raises
         ------
@@ -106,18 +111,18 @@ class Roster:
         self._ask()
         before = {note.name: note for note in self.present}
         notes = self.fleet.jobs(self.partition.name)
-        changes = reconcile(notes, self._queue, datetime.now(UTC))
+        changes = reconcile(notes, self._queue, now)
         for note in changes.known:
             self.fleet.note(note)
         for note in changes.gone:
             self.fleet.end(note.name, self._why_gone(note))
         self.present = changes.present
-        now = {note.name: note for note in changes.present}
-        for name in now.keys() & self.ended.keys():  # its scheduler runs it once more
+        after = {note.name: note for note in changes.present}
+        for name in after.keys() & self.ended.keys():  # its scheduler runs it once more
             del self.ended[name]
             self._endings.pop(name, None)
-        now |= self._over(before.keys() - now.keys())
-        return events(before, now, self._on_purpose)
+        after |= self._over(before.keys() - after.keys())
+        return events(before, after, self._on_purpose)
 
     def submit(self, order: JobOrder) -> None:
         """Submit a job; it is noted before.

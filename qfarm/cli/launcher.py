@@ -225,8 +225,11 @@ def _stop_here(names: tuple[str, ...]) -> None:
 def _log(farm: Farm, job: str | None) -> Path:
     path = log.path_in(farm.folder) if job is None else logs_of(farm) / f"{job}.log"
     if not path.is_file():
-        what = "no launcher ran here" if job is None else f"there is no log of a job {job!r}"
-        raise NotFoundError(f"{what}: there is no file {path}", "`qfarm launch` starts one.")
+        if job is None:
+            what, remedy = "no launcher ran here", "`qfarm launch` starts one."
+        else:
+            what, remedy = f"there is no log of a job {job!r}", "`qfarm launcher logs` names jobs."
+        raise NotFoundError(f"{what}: there is no file {path}", remedy)
     return path
 
 

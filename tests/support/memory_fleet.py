@@ -28,23 +28,34 @@ class MemoryFleet:
     ----------
     ready : int
         What `demand` gives.
+    first : Ahead
+        What each of the sample is.
     wishes : list of Wish
         What it was asked for.
     age : timedelta
         How much older than now is what is noted: as if that time had passed.
+    behind : timedelta
+        How far the database's clock is behind ours.
     """
 
     def __init__(self) -> None:
         self.ready = 0
+        self.first = Ahead("single_point", "no level that is known", "H2O", 3)
         self.running = 0
         self.wishes: list[Wish] = []
         self.notes: dict[str, JobNote] = {}
         self.age = timedelta()
+        self.behind = timedelta()
         self._standing: dict[str, Standing] = {}
         self.nodes: list[NodeNote] = []
         self.failures: list[NodeFailure] = []
         self.drained: list[str] = []
         self._tokens: dict[str, str] = {}
+
+    @property
+    def now(self) -> datetime:
+        """What the database's clock shows."""
+        return datetime.now(UTC) - self.behind
 
     def take(self, partition: str, launcher: Worker, seconds: float, free: bool = False) -> str:
         if self.standing(partition).alive and not free:
@@ -58,7 +69,7 @@ class MemoryFleet:
     ) -> Standing | None:
         if token != self._tokens.get(partition):
             return None
-        self._stand(partition, look=look, alive=True)
+        self._stand(partition, look=look, alive=True, looked=self.now)
         return self.standing(partition)
 
     def leave(self, partition: str, token: str, gate: Gate | None = None) -> None:
@@ -79,13 +90,13 @@ class MemoryFleet:
 
     def note(self, job: JobNote) -> None:
         known = self.notes.get(job.name)
-        submitted = known.submitted if known else datetime.now(UTC) - self.age
+        submitted = known.submitted if known else self.now - self.age
         self.notes[job.name] = replace(job, submitted=submitted)
 
     def end(self, name: str, why: str = "") -> None:
         note = self.notes[name]
         if note.ended is None:
-            self.change(name, state=JobState.ENDED, ended=datetime.now(UTC), why=why)
+            self.change(name, state=JobState.ENDED, ended=self.now, why=why)
 
     def jobs(self, partition: str, ended: bool = False) -> tuple[JobNote, ...]:
         own = [one for one in self.notes.values() if one.partition == partition]
@@ -117,8 +128,7 @@ class MemoryFleet:
 
     def demand(self, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
         self.wishes.append(wish)
-        ahead = Ahead("single_point", "no level that is known", "H2O", 3)
-        return Demand(self.ready, (ahead,) * min(self.ready, sample), self.running)
+        return Demand(self.ready, (self.first,) * min(self.ready, sample), self.running)
 
     def change(self, name: str, **fields: Any) -> None:
         """Change a note, as its job would, or as time does."""

@@ -79,11 +79,11 @@ def test_refusals_are_shown_in_the_scheduler_s_words(
 
 
 @pytest.mark.parametrize("scheduler", SUBMIT)
-def test_an_answer_without_an_id_is_a_refusal(
+def test_an_answer_without_an_id_leaves_open_whether_it_has_the_job(
     scheduler: str, commands: Commands, tmp_path: Path
 ) -> None:
     commands.say(SUBMIT[scheduler][0], "thank you\n")
-    with pytest.raises(Refused, match="thank you"):
+    with pytest.raises(SchedulerAway, match="thank you"):
         BatchSystem(partition(scheduler)).submit(order(tmp_path))
 
 
@@ -96,6 +96,12 @@ def test_many_jobs_are_cancelled_in_few_commands(scheduler: str, commands: Comma
     batch.cancel(str(number) for number in range(250))
     assert commands.calls(CANCEL[scheduler]) == 3
     assert commands.words(CANCEL[scheduler]) == [str(number) for number in range(200, 250)]
+
+
+def test_ids_that_would_be_options_are_left_out(commands: Commands) -> None:
+    commands.say("scancel")
+    BatchSystem(partition("slurm")).cancel(["--user=me", "3", "-u me", "4_[1-5]", "5.pbs.site"])
+    assert commands.words("scancel") == ["3", "4_[1-5]", "5.pbs.site"]
 
 
 def test_only_what_is_gone_may_stay_uncancelled(commands: Commands) -> None:
@@ -207,6 +213,14 @@ def test_only_slurm_says_whether_it_takes_jobs(commands: Commands) -> None:
     commands.say("sinfo", "")
     with pytest.raises(SchedulerAway):
         BatchSystem(partition("slurm")).available()
+
+
+def test_a_script_that_cannot_be_written_is_a_refusal(commands: Commands, tmp_path: Path) -> None:
+    commands.say("sbatch", "Submitted batch job 1\n")
+    (tmp_path / "log").write_text("no folder")
+    wanted = replace(order(tmp_path), log_folder=tmp_path / "log" / "jobs")
+    with pytest.raises(Refused, match=r"from this machine: .*Not a directory"):
+        BatchSystem(partition("slurm")).submit(wanted)
 
 
 def test_a_log_folder_that_is_there_is_used(commands: Commands, tmp_path: Path) -> None:

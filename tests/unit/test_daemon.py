@@ -1,17 +1,18 @@
 """The launcher of several partitions: all or none, for weeks, whatever is away; on stand-ins."""
 
+import errno
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pytest
 
 from qfarm.config import Farm
 from qfarm.errors import ConfigError, StoreError
 from qfarm.store.fleet import Fleet, Gate, JobNote, JobState, NodeFailure
-from qfarm.store.protocol import Claim
+from qfarm.store.protocol import Claim, Running
 from qfarm_launchers.daemon import Daemon
 from qfarm_launchers.interrupts import Interrupts
 from qfarm_launchers.keeper import Keeper
@@ -35,11 +36,12 @@ class MemoryStore:
     def __init__(self, fleet: MemoryFleet) -> None:
         self.fleet = fleet
         self.look: Callable[[], None] = lambda: None
+        self.attempts: tuple[Running, ...] = ()
         self.gone: Callable[[Worker], bool] = lambda _: False
 
-    def running(self) -> tuple[()]:
+    def running(self) -> tuple[Running, ...]:
         self.look()
-        return ()
+        return self.attempts
 
     def take_over(
         self, gone: Callable[[Worker], bool], worker: Worker, seconds: float
@@ -79,6 +81,13 @@ class Desk:
         self.looks += 1
         assert self.looks < 100, "the launcher never ends"
         self.plan.get(self.looks, lambda: None)()
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def fail() -> NoReturn:
+        raise error
+
+    return fail
 
 
 @pytest.fixture
@@ -169,6 +178,28 @@ def test_a_mongodb_that_is_away_is_borne_and_said_once(desk: Desk) -> None:
     assert len(desk.log.of("trouble")) == 1
 
 
+def test_a_node_that_starts_no_process_is_borne(desk: Desk) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    desk.batch.trouble["queue"] = raising(full)
+    desk.before(2, desk.batch.trouble.clear)
+    desk.before(3, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert [said["why"] for said in desk.log.of("trouble")] == [str(full)]
+
+
+def test_until_done_it_waits_for_what_runs_in_partitions_of_others(desk: Desk) -> None:
+    daemon = desk.daemon(until_done=True)
+    daemon.take()
+    now = datetime.now(UTC)
+    elsewhere = build.WORKER.model_copy(update={"partition": "of another", "job": "of another"})
+    desk.store.attempts = (Running("f", "w.preopt", "preopt", 1, None, elsewhere, now, now),)
+    desk.before(3, lambda: setattr(desk.store, "attempts", ()))
+    daemon.run(Interrupts())
+    assert desk.looks == 4
+
+
 def test_workers_of_jobs_that_have_ended_are_lost(desk: Desk) -> None:
     daemon, interrupts = desk.daemon(), Interrupts()
     for name in ("cpu-1", "cpu-2"):
@@ -181,6 +212,32 @@ def test_workers_of_jobs_that_have_ended_are_lost(desk: Desk) -> None:
     assert desk.store.gone(worker)
     assert not desk.store.gone(worker.model_copy(update={"job": "cpu-2"}))
     assert not desk.store.gone(worker.model_copy(update={"partition": "gpu"}))
+
+
+def test_of_processes_of_another_cluster_nothing_is_known_whatever_their_host_is_called(
+    desk: Desk,
+) -> None:
+    daemon = desk.daemon()
+    daemon.take()
+    daemon._reap()
+    me = this_process("me", "cpu")
+    dead = me.model_copy(update={"started": me.started - timedelta(days=1)})
+    assert desk.store.gone(dead)
+    assert not desk.store.gone(dead.model_copy(update={"partition": "of another cluster"}))
+
+
+def test_nodes_of_others_are_theirs_to_judge(desk: Desk) -> None:
+    """Another launcher's node has accepted thousands, of which this one knows nothing."""
+    now, interrupts = datetime.now(UTC), Interrupts()
+    desk.fleet.failures = [
+        NodeFailure("g1", f"{one}.preopt", one, FailureKind.CRASHED.value, now, succeeded_on="n1")
+        for one in "abc"
+    ]
+    daemon = desk.daemon(CPU)
+    daemon.take()
+    desk.before(2, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert desk.fleet.nodes == []
 
 
 def test_a_node_that_fails_what_others_do_is_left_alone_and_its_jobs_drain(desk: Desk) -> None:

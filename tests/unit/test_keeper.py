@@ -9,9 +9,11 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from qfarm.config import Farm
-from qfarm.costs.model import CostModel
+from qfarm.costs.model import CostModel, works
+from qfarm.engines import engine
 from qfarm.errors import ConfigError, StoreError
 from qfarm.store.fleet import Fleet, Gate, JobNote, JobState
+from qfarm.store.wish import Ahead
 from qfarm_launchers import keeper as keeping
 from qfarm_launchers import roster as rosters
 from qfarm_launchers.batch import Refused, SchedulerAway
@@ -102,12 +104,59 @@ def test_an_empty_queue_asks_for_nothing(desk: Desk) -> None:
     assert desk.keeper.idle
 
 
-def test_jobs_are_noted_with_their_ids_and_leave_bad_nodes_out(desk: Desk) -> None:
+def test_nodes_are_left_out_on_which_jobs_have_run(desk: Desk) -> None:
+    """Of a node of another cluster Slurm says: Invalid node name specified."""
+    desk.fleet.ready = 100_000
+    desk.look()
+    desk.begin(host="bad")
+    desk.look()
+    desk.fleet.end(desk.begin(1, host="good"), "told to end")
+    desk.look()
+    assert [order.exclude for order in desk.batch.orders] == [(), (), ("bad",)]
+
+
+def test_the_database_s_clock_counts(desk: Desk) -> None:
+    """Ours is ten minutes ahead: what was submitted just now was not submitted long ago."""
+    desk.fleet.behind = timedelta(minutes=10)
+    desk.fleet.ready = 100_000
+    for _ in range(20):
+        desk.look(5.0)
+    assert len(desk.batch.orders) == CPU.max_jobs
+    assert [note.ended for note in desk.notes] == [None, None]
+
+
+def test_stages_that_may_outlast_a_job_get_one_unless_another_partition_takes_them(
+    desk: Desk,
+) -> None:
+    """Workers that are fresh take them; a guess that is too careful must not stop the farm."""
+    brief = CPU.model_copy(update={"walltime": 60.0})
+    longer = GPU.model_copy(update={"walltime": 9e9})
+    config = FarmConfig(partitions=(brief, longer))
+    stage = build.stage()
+    start = engine(stage.level.engine).start_costs(stage.level, stage.task)
+    model = CostModel(works([(stage, start)]))
+    desk.keeper.partition, desk.keeper.farm = brief, Farm(desk.farm.root, config)
+    desk.fleet.ready = 7
+    desk.fleet.first = Ahead("single_point", stage.level.id, "C99H200", 299)
+
+    def look() -> int:
+        desk.clock += 60.0
+        desk.keeper.look((), Foresight(model, engine, config))
+        return len(desk.batch.orders)
+
+    token = desk.fleet.take("gpu", build.WORKER, 60.0)
+    assert look() == 0
+    assert desk.why.startswith("7 stages are ready, left to partitions with more memory or")
+    desk.fleet.leave("gpu", token)
+    assert look() == CPU.max_jobs
+
+
+def test_jobs_are_noted_with_their_ids(desk: Desk) -> None:
     desk.fleet.ready = 1
     desk.look()
     (order,), (note,) = desk.batch.orders, desk.notes
     assert (note.name, note.scheduler_id, note.state) == (order.name, "1", JobState.PENDING)
-    assert order.exclude == ("bad",)
+    assert order.exclude == ()
     assert order.farm == desk.farm.root
     assert order.log_folder == desk.farm.folder / "log" / "jobs"
     assert desk.why == "1 stage is ready: 1 job submitted"

@@ -117,11 +117,16 @@ def renewed(
     own = standings.get(partition.name)
     gate = own.gate if own is not None else Gate.OPEN
     closed = {name for name, standing in standings.items() if standing.closed}
-    working = {name for name, standing in standings.items() if standing.alive} - closed
     return replace(
         orders,
         drain=gate.closed or not may_claim,
         over=gate in (Gate.DRAINING, Gate.STOPPING) or not may_claim,
         partitions=may_take(partition, partitions, closed - {partition.name}),
-        closed=frozenset(other.name for other in partitions if other.name not in working),
+        closed=at_rest(partitions, standings),
     )
+
+
+def at_rest(partitions: Sequence[Partition], standings: Mapping[str, Standing]) -> frozenset[str]:
+    """Partitions that are closed, or that nobody launches: nothing is left to them. Pure."""
+    working = {name for name, one in standings.items() if one.alive and not one.closed}
+    return frozenset(other.name for other in partitions if other.name not in working)

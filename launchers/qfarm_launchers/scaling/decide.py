@@ -91,7 +91,7 @@ def _nothing_ready(situation: Situation, memory: Memory) -> Decision:
 def _open(situation: Situation, limits: Limits, memory: Memory) -> Decision:
     closed = _out_of_use(situation, memory)
     if not wanted_slots(situation, limits):
-        return Decision(why=words.too_long(situation, limits), closed=closed)
+        return Decision(why=words.left_to_others(situation), closed=closed)
     lacking = lacking_jobs(situation, limits, memory.stuck(situation.now))
     if not lacking:
         return Decision(why=words.enough(situation), closed=closed)

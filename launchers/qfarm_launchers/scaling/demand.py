@@ -3,7 +3,7 @@
 With the horizon H (`Limits.horizon`), everything is counted in slots over the next H seconds:
 
 - a ready stage is worth min(1, cost / H) of a slot: a long one a whole slot, for it can use no
-  more; of quick ones, many share one. Stages too long for any job are worth nothing.
+  more; of quick ones, many share one. Stages that its jobs do not take are worth nothing.
 - a running job has slots x min(1, left / H) to give, less min(1, rest / H) for each attempt under
   way, times the part of the ready work that still fits into its life. So a job near its walltime
   counts less and less, and its successor is asked for up to H before its end, if the work needs it.
@@ -13,7 +13,7 @@ What is lacking, in whole jobs, is wanted. Never more slots than ready stages, b
 40 stages of a second are worth one job; 100,000 are worth all that the limits allow.
 """
 
-from math import ceil
+from math import ceil, inf
 from typing import Final
 
 from qfarm_launchers.scaling.situation import Cost, Job, Limits, Situation
@@ -55,13 +55,6 @@ def wanted_slots(situation: Situation, limits: Limits) -> float:
     return situation.ready * shares / len(situation.sample)
 
 
-def most_ready(sample: tuple[Cost, ...], limits: Limits) -> int:
-    """Ready stages like those of a sample that are worth all jobs: more make no difference."""
-    least = LEAST_SECONDS / limits.horizon
-    each = sum(_share(cost, limits) for cost in sample) / len(sample) if sample else least
-    return ceil(limits.max_jobs * limits.slots / max(each, least))
-
-
 def spare_slots(job: Job, situation: Situation, limits: Limits, stuck: bool = False) -> float:
     """Slots that a running job has to give to ready stages."""
     used = stuck and job.age > STARTED
@@ -82,6 +75,6 @@ def fitting(sample: tuple[Cost, ...], left: float, limits: Limits) -> float:
 
 
 def _share(cost: Cost, limits: Limits) -> float:
-    if cost.at_most > limits.life:
+    if cost.at_most > limits.life or cost.at_most == inf:
         return 0.0
     return min(1.0, max(LEAST_SECONDS, cost.seconds) / limits.horizon)

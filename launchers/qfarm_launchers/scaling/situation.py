@@ -67,7 +67,8 @@ class Cost:
     seconds : float
         As expected, s.
     at_most : float
-        Bound by which a worker judges whether it fits into its remaining time, s.
+        Bound by which a worker judges whether it fits into its remaining time, s; infinity where
+        no worker of the partition takes it.
     """
 
     seconds: float

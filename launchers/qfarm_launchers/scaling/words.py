@@ -23,11 +23,11 @@ def nothing_ready(situation: Situation, cancelled: int, empty: float) -> str:
     return "nothing is ready"
 
 
-def too_long(situation: Situation, limits: Limits) -> str:
-    """Stages that fit into no job."""
+def left_to_others(situation: Situation) -> str:
+    """Stages that none of its jobs takes."""
     return (
-        f"{_ready(situation)}, but too long for jobs that live {about(limits.life)}: raise "
-        f"`walltime` in qfarm.toml, or let another partition take them"
+        f"{_ready(situation)}, left to partitions with more memory or a longer walltime: "
+        "`qfarm launcher status` shows whether they get jobs"
     )
 
 

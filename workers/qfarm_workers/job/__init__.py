@@ -119,7 +119,6 @@ class Job:
     _crashes: int = 0
     _outlived: bool = False
     _idled: bool = False
-    _told: bool = False
     _idle_since: float = field(default_factory=time.monotonic)
     _look_at: float = 0.0
     _learn_at: float = 0.0
@@ -182,7 +181,7 @@ class Job:
             self._hear(self.slots.hear())
             self._settle(self.slots.left())
             if self.leave.is_set():
-                self._tell_to_leave()
+                self.slots.end()  # again and again: one that is just begun may not hear it yet
             elif time.monotonic() >= self._look_at:
                 self._try_to_look()
         self._hear(self.slots.hear())
@@ -228,11 +227,6 @@ class Job:
                 self._crashes += 1
                 self._idle_since = time.monotonic()
                 print(f"slot {one.number} ended with exit code {one.code}", flush=True)
-
-    def _tell_to_leave(self) -> None:
-        if not self._told:
-            self._told = True
-            self.slots.end()
 
     def _try_to_look(self) -> None:
         try:
