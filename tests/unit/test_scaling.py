@@ -21,7 +21,7 @@ from qfarm_launchers.scaling import (
     decide,
     still,
 )
-from qfarm_launchers.scaling.demand import fitting, spare_slots
+from qfarm_launchers.scaling.demand import fitting, most_ready, spare_slots
 from qfarm_launchers.scaling.words import about
 from qfarm_schemas.config import Partition
 
@@ -61,6 +61,14 @@ def learnt(*events: object, before: Memory | None = None, now: float = 1000.0) -
 )
 def test_jobs_of_an_idle_partition(ready: int, seconds: float, jobs: int) -> None:
     assert submitted(situation(ready, seconds)) == jobs
+
+
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 7.0, 60.0, 10 * HOURS])
+def test_of_more_stages_than_are_counted_it_makes_no_difference_how_many(seconds: float) -> None:
+    most = most_ready(situation(3, seconds).sample, TWO)
+    assert submitted(situation(most, seconds)) == TWO.max_jobs == 10
+    assert submitted(situation(most - 3 * most // 20, seconds)) == 9
+    assert most_ready((), TWO) == 10 * 2 * 600
 
 
 def test_a_few_long_stages_among_quick_ones_do_not_count_for_the_quick_ones() -> None:

@@ -55,6 +55,13 @@ def wanted_slots(situation: Situation, limits: Limits) -> float:
     return situation.ready * shares / len(situation.sample)
 
 
+def most_ready(sample: tuple[Cost, ...], limits: Limits) -> int:
+    """Ready stages like those of a sample that are worth all jobs: more make no difference."""
+    least = LEAST_SECONDS / limits.horizon
+    each = sum(_share(cost, limits) for cost in sample) / len(sample) if sample else least
+    return ceil(limits.max_jobs * limits.slots / max(each, least))
+
+
 def spare_slots(job: Job, situation: Situation, limits: Limits, stuck: bool = False) -> float:
     """Slots that a running job has to give to ready stages."""
     used = stuck and job.age > STARTED
