@@ -126,12 +126,19 @@ def accepted(
 ) -> int:
     """About how many attempts went well on a node since a time.
 
-    Jobs count their attempts from beginning to end; those of a job that began before are taken to
-    be spread evenly over its life.
+    Jobs count their attempts from beginning to end. Since then they made as many as if these were
+    spread evenly over their lives; and as many went well for each failure as in all their lives.
+    The smaller number counts: a job that failed everything and then had nothing to do has done
+    nothing well meanwhile, and one that went well for hours may go ill now.
     """
-    made = sum(_since(note, since, now) for note in notes if note.host == host)
-    failed = sum(one.host == host and one.finished >= since for one in failures)
-    return max(0, round(made - failed))
+    mine = [note for note in notes if note.host == host and note.started is not None]
+    begun = min((note.started for note in mine if note.started), default=now)
+    times = [one.finished for one in failures if one.host == host]
+    failed, lately = (sum(time >= first for time in times) for first in (begun, since))
+    even = sum(_since(note, since, now) for note in mine) - lately
+    made = sum(note.attempts for note in mine)
+    alike = lately * (made - failed) / failed if failed else even
+    return max(0, round(min(even, alike)))
 
 
 def _since(note: JobNote, since: datetime, now: datetime) -> float:

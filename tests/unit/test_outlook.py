@@ -96,6 +96,13 @@ def test_attempts_that_went_well_on_a_node() -> None:
     assert accepted([replace(job, started=None)], [], NOW, "n1", since) == 0
 
 
+def test_a_job_that_failed_everything_and_then_idled_did_nothing_well() -> None:
+    job = replace(AT_WORK, started=NOW - 20 * MINUTE, ended=NOW, attempts=65)
+    failures = [failure(20 - 0.1 * number) for number in range(60)]  # then it waited for 14 min
+    assert accepted([job], failures, NOW, "n1", failures[-3].finished) == 0
+    assert accepted([job], failures[-3:], NOW, "n1", failures[-3].finished) > 40
+
+
 @given(attempts=st.integers(0, 1000), began=st.integers(0, 500), window=st.integers(0, 500))
 def test_never_more_than_were_made(attempts: int, began: int, window: int) -> None:
     job = replace(AT_WORK, started=NOW - began * MINUTE, attempts=attempts)
