@@ -22,7 +22,7 @@ from qfarm.store.protocol import Claim, Refusal, Store
 from qfarm.store.wish import Wish
 from qfarm_schemas.attempt import Attempt, Environment, Failure, Worker
 from qfarm_schemas.config import LeaseConfig, Partition
-from qfarm_schemas.failure import FailureKind
+from qfarm_schemas.failure import Budget, FailureKind
 from qfarm_workers import attempt, batch, log
 from qfarm_workers.bench import Bench, Engines, engines_of, places_of
 from qfarm_workers.finished import Finished
@@ -78,7 +78,7 @@ class Loop:
     outlived : bool
         Whether the loop ended because its lifetime did, and not for want of work.
     recent : deque of float
-        Seconds that the last attempts took.
+        Seconds that the last attempts took, since one failed as on an ill node.
     idled : bool
         Whether the loop ended because it has found nothing to claim for too long.
     guide : Guide or None
@@ -203,13 +203,15 @@ class Loop:
         """Whether to begin the next attempt of the batch; what must be committed before, is."""
         if self._hand.due():
             patiently(self._hand.commit)
-        return monotonic() < until and self._goes_on()
+        return bool(self.recent) and monotonic() < until and self._goes_on()
 
     def _attempt(self, claim: Claim, until: float | None) -> None:
         """Make one attempt; `until` is when it must mind the rest of its batch."""
         began = monotonic()
         finished = self._finished(claim, 0.0 if until is None else max(0.0, until - began))
         self.recent.append(monotonic() - began)
+        if finished is not None and _speaks_against_node(finished.attempt):
+            self.recent.clear()  # one by one, lest an ill node fails a whole batch in no time
         if finished is None:
             self._hand.drop(claim)
             return
@@ -375,6 +377,11 @@ def _out_of_room(before: frozenset[str], made: Attempt) -> frozenset[str]:
     """Stages whose attempts in a row, the last one included, found no space."""
     full = _kind(made) is FailureKind.SCRATCH_FULL
     return before | {made.key} if full else frozenset()
+
+
+def _speaks_against_node(made: Attempt) -> bool:
+    kind = _kind(made)
+    return kind is not None and kind.budget is Budget.NODE
 
 
 def _kind(made: Attempt) -> FailureKind | None:
