@@ -196,12 +196,18 @@ class Slurm:
     def resume(self, *nodes: str) -> None:
         """Take nodes back into use that are down or drained."""
         for node in nodes or NODES:
-            if self.nodes()[node].startswith(("down", "dr", "fail")):
-                self.command("scontrol", "update", f"nodename={node}", "state=resume")
+            until(lambda node=node: self._resumed(node))
 
     def partition(self, name: str, state: str) -> None:
         """Set a partition's state: ``up``, ``down``, ``drain`` or ``inactive``."""
         self.command("scontrol", "update", f"partitionname={name}", f"state={state}")
+
+    def _resumed(self, node: str) -> bool:
+        """Whether a node is in use; asked for if not, which is refused while it does not answer."""
+        if not self.nodes()[node].startswith(("down", "dr", "fail")):
+            return True
+        self.command("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        return False
 
     def _write(self) -> None:
         for name in ("state", "spool", "log", "pid", "munge"):
