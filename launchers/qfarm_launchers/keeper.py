@@ -149,9 +149,9 @@ class Keeper:
             self._decide(running, foresight, levels or {})
             self._act(suspects)
         except (SchedulerAway, Refused) as error:  # the second: it does not cancel a job
-            self._has_trouble(error.what)
-            return True
-        self._has_trouble("")
+            self._has_trouble(error)
+        else:
+            self._has_trouble(None)
         over = self.standing.gate in (Gate.DRAINING, Gate.STOPPING)
         return bool(self.roster.present) or not over
 
@@ -289,9 +289,10 @@ class Keeper:
                 self.log.info("open again", partition=self.partition.name)
             self._closed = why
 
-    def _has_trouble(self, why: str) -> None:
-        if why and why != self.trouble:
-            self.log.warning("trouble", partition=self.partition.name, why=why)
+    def _has_trouble(self, error: UserError | None) -> None:
+        why = "" if error is None else error.what
+        if error is not None and why != self.trouble:
+            self.log.warning("trouble", partition=self.partition.name, why=str(error))
         self.trouble = why
 
     def _words(self) -> dict[str, JsonValue]:

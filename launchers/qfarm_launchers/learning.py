@@ -51,15 +51,6 @@ def costs(demand: Demand, foresight: Foresight, partition: Partition) -> tuple[C
     return tuple(Cost(one.seconds, one.at_most) for one in foreseen)
 
 
-def work_seconds(demand: Demand, foresight: Foresight, partition: Partition) -> float:
-    """Seconds that all ready stages of a demand take, one after the other.
-
-    Those beyond the sample are taken to be like it; 0 when there is no sample.
-    """
-    each = [cost.seconds for cost in costs(demand, foresight, partition)]
-    return demand.ready * sum(each) / len(each) if each else 0.0
-
-
 def _with_starts(stages: Iterable[Stage], engines: Engines) -> Iterator[tuple[Stage, Start]]:
     """Stages of engines that this qfarm has."""
     for stage in stages:

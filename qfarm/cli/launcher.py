@@ -214,7 +214,7 @@ def _take_away(store: Store, name: str) -> None:
 
 def _stop_here(names: tuple[str, ...]) -> None:
     """End the jobs of partitions without a launcher, by being theirs for a moment."""
-    with launching(Options(names, quiet=True)) as (daemon, _), Ends() as interrupts:
+    with launching(Options(names)) as (daemon, _), Ends() as interrupts:
         for name in names:
             daemon.store.fleet.ask(name, Gate.STOPPING)
         present = sum(len(keeper.roster.present) for keeper in daemon.keepers)

@@ -470,3 +470,19 @@ def test_what_is_left_to_do_is_said_in_seconds(desk: Desk) -> None:
     assert isinstance(left, int)
     assert left > 0
     assert replace(desk.keeper.standing, look={}).alive
+
+
+def test_to_end_without_jobs_no_scheduler_is_needed(desk: Desk) -> None:
+    """As on a machine without sbatch, where it would wait for ever."""
+    desk.fleet.ready = 1
+    desk.look()
+    desk.batch.trouble["queue"] = raising(AWAY)
+    desk.fleet.ask("cpu", Gate.STOPPING)
+    assert desk.look()
+    assert desk.why == AWAY.what
+    desk.fleet.end(desk.notes[0].name, "told to end")
+    desk.batch.jobs.clear()
+    successor = desk.keeper = desk.another()
+    assert successor.take(free=True)
+    desk.fleet.ask("cpu", Gate.STOPPING)
+    assert not desk.look()

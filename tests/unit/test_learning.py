@@ -8,7 +8,7 @@ from qfarm.costs.model import CostModel, Key
 from qfarm.engines import engine
 from qfarm.store.fleet import Demand, Fleet, Sample
 from qfarm.store.wish import Ahead
-from qfarm_launchers.learning import costs, model_of, relearn, work_seconds
+from qfarm_launchers.learning import costs, model_of, relearn
 from qfarm_schemas.config import FarmConfig, Partition
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_workers.appraisal import Foresight
@@ -69,12 +69,6 @@ def test_samples_of_stages_or_engines_that_are_gone_are_left_out() -> None:
     others = [sample("H2O", 1.0, stage="gone"), sample("H2O", 1.0, level_id=GONE.id)]
     stages = [STAGE, build.stage(level=GONE)]
     assert model_of([*SAMPLES, *others], stages, engine) == model_of(SAMPLES, [STAGE], engine)
-
-
-def test_the_work_that_waits_is_the_mean_of_the_sample_times_its_number() -> None:
-    demand = Demand(ready=1000, sample=(ahead("H2O"), ahead("H4O2")))
-    assert work_seconds(demand, foresight(), CPU) == pytest.approx(1000 * 12.5, rel=0.05)
-    assert work_seconds(Demand(0, ()), foresight(), CPU) == 0
 
 
 def test_no_stage_costs_more_than_its_limit() -> None:
