@@ -6,8 +6,9 @@ has no thread and no connection, which a fork would break.
 
 import multiprocessing
 import signal
+import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -25,6 +26,10 @@ SHARED: Final = ("qfarm_workers.job", "qfarm.store.mongo")
 """Modules that are there before slots are forked: all that they need but engines. What a slot
 imports itself, it has for itself: it took 35 MB and 0.3 s of a core to begin, now 20 MB and 0.02 s.
 """
+
+
+_LONGEST: Final = 60
+"""Characters of a folder for a socket, whose whole address may have 107."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class Slots:
         """
         _CONTEXT.set_forkserver_preload(list(SHARED))
         before = {number: signal.signal(number, signal.SIG_IGN) for number in TO_LEAVE}
-        forkserver.ensure_running()
+        with _short_addresses():
+            forkserver.ensure_running()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -112,6 +118,17 @@ class Slots:
         slot_.line.close()
         slot_.process.close()
         return Left(number, -1 if code is None else code)
+
+
+@contextmanager
+def _short_addresses() -> Iterator[None]:
+    """Temporary files of this process in /tmp where a site's TMPDIR is too long for a socket's."""
+    long = len(tempfile.gettempdir()) > _LONGEST
+    tempfile.tempdir = "/tmp" if long else tempfile.tempdir  # noqa: S108 (it makes a folder of its own)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None if long else tempfile.tempdir
 
 
 def _said(line: Connection) -> Iterator[Report]:
