@@ -70,6 +70,17 @@ def test_short_attempts_are_claimed_and_committed_together(farm: Farm, watched: 
         assert len({key.partition(".")[0] for key in keys}) == len(keys)
 
 
+def test_after_a_crash_stages_are_claimed_one_by_one(farm: Farm, watched: Watched) -> None:
+    once = engines.stage("segfault", policy=Policy(node=1))
+    ill = submit(farm, 4, once)
+    fragments = submit(farm, 3)
+    assert farm.loop(recent=SHORT).run() == 7
+    assert all(farm.kinds(fragment) == [FailureKind.CRASHED] for fragment in ill)
+    assert states(farm, fragments) == [DONE] * 3
+    assert watched.limits[:5] == [batch.MOST, 1, 1, 1, 1]
+    assert len(watched.released) == 6  # what the first batch had besides
+
+
 def test_a_long_attempt_hurts_none_of_its_batch(
     farm: Farm, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
