@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Final
 
 from qfarm.store.fleet import NodeFailure, NodeNote
-from qfarm_schemas.failure import Budget, FailureKind
+from qfarm_schemas.failure import OF_SIZE, Budget, FailureKind
 
 WINDOW: Final = timedelta(hours=24)
 """How long a failure is held against a node; operators mend nodes within days, not minutes."""
@@ -32,13 +32,11 @@ a day, and one that was mended works again the day after."""
 SHORT: Final = 9
 """Characters of a fragment's id in a sentence; `qfarm show` finds it by them."""
 
-_SILENT: Final = frozenset({FailureKind.TIME_LIMIT, FailureKind.OUT_OF_MEMORY})
-"""Paid from the node budget, but another partition's limits may be why it went well elsewhere."""
-
 BLAMED: Final = frozenset(
-    kind.value for kind in FailureKind if kind.budget is Budget.NODE and kind not in _SILENT
+    kind.value for kind in FailureKind if kind.budget is Budget.NODE and kind not in OF_SIZE
 )
-"""Kinds of failures that are held against a node."""
+"""Kinds of failures that are held against a node; those of `OF_SIZE` may go well elsewhere only
+because another partition allows more."""
 
 Accepted = Callable[[str, datetime], int]
 """How many attempts were accepted on a host since a time."""
@@ -145,7 +143,7 @@ def _held(notes: Iterable[NodeNote]) -> frozenset[str]:
 
 
 def _fails_more(charge: Charge, accepted: Accepted | None) -> bool:
-    """Whether the node has failed more fragments of late than it has accepted attempts."""
+    """Whether, since the last `DIFFERENT` fragments failed, fewer attempts were accepted there."""
     return accepted is None or accepted(charge.host, charge.since) < DIFFERENT
 
 

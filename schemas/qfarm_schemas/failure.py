@@ -1,6 +1,7 @@
 """FailureKind: what can go wrong with an attempt, and which budget pays for it."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class Budget(StrEnum):
@@ -59,3 +60,7 @@ _BUDGETS: dict[FailureKind, Budget] = {
     FailureKind.LOST_WORKER: Budget.INFRASTRUCTURE,
     FailureKind.INTERRUPTED: Budget.INFRASTRUCTURE,
 }
+
+OF_SIZE: Final = frozenset({FailureKind.TIME_LIMIT, FailureKind.OUT_OF_MEMORY})
+"""Paid from the node budget, but they tell how large a fragment is, or how narrow a partition's
+limits are; not how a node does."""

@@ -5,15 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qfarm_schemas.attempt import Attempt
-from qfarm_schemas.failure import Budget, FailureKind
+from qfarm_schemas.failure import OF_SIZE, Budget, FailureKind
 from qfarm_workers.breaker import IN_A_ROW, Breaker
 from support.build import attempt, failure
 
-BLAMED = [
-    kind
-    for kind in FailureKind
-    if kind.budget is Budget.NODE and kind is not FailureKind.TIME_LIMIT
-]
+BLAMED = [kind for kind in FailureKind if kind.budget is Budget.NODE and kind not in OF_SIZE]
 
 
 def failed(fragment: str, kind: FailureKind = FailureKind.CRASHED) -> Attempt:
@@ -44,7 +40,13 @@ def test_what_goes_well_ends_the_row() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [FailureKind.TIME_LIMIT, FailureKind.WALLTIME, FailureKind.INTERRUPTED]
+    "kind",
+    [
+        FailureKind.TIME_LIMIT,
+        FailureKind.OUT_OF_MEMORY,
+        FailureKind.WALLTIME,
+        FailureKind.INTERRUPTED,
+    ],
 )
 def test_what_says_nothing_of_the_node_neither_counts_nor_ends_the_row(kind: FailureKind) -> None:
     silent = failed("x", kind)

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from qfarm_schemas.attempt import Attempt, Failure
-from qfarm_schemas.failure import Budget, FailureKind
+from qfarm_schemas.failure import OF_SIZE, Budget
 
 IN_A_ROW: Final = 3
 """Different fragments that fail one after the other before the engine is tested again."""
-
-_SILENT: Final = frozenset({FailureKind.TIME_LIMIT})
-"""Paid from the node budget, but they tell how large a fragment is, not how a node does."""
 
 
 @dataclass
@@ -64,6 +61,6 @@ def _speaks(made: Attempt) -> bool | None:
     if not isinstance(made.outcome, Failure):
         return False
     kind = made.outcome.kind
-    if kind in _SILENT or kind.budget is Budget.INFRASTRUCTURE:
+    if kind in OF_SIZE or kind.budget is Budget.INFRASTRUCTURE:
         return None
     return kind.budget is Budget.NODE
