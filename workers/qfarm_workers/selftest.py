@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +30,6 @@ from qfarm_workers.water import WATER
 
 FOLDER: Final = "selftest"
 """Where tests of workers run, below the scratch folder."""
-
-CLOCK: Final = 300.0
-"""s: by which a node's clock may differ; by more, the times in attempts mislead, and TLS fails."""
 
 PACKAGES: Final = ("numpy", "scipy.linalg", "ase")
 """What every attempt needs; a broken environment or a file system that is away shows in them."""
@@ -95,10 +91,6 @@ class Fit:
         """What does not work, in one line; empty when all does."""
         return "; ".join(f"{test.engine} fails with water: {test.what}" for test in self.bad)
 
-    def levels(self, queued: Mapping[str, str]) -> frozenset[str]:
-        """Ids of the levels of theory that it may claim, of `queued` (id -> engine)."""
-        return frozenset(level for level, engine in queued.items() if engine in self.good)
-
 
 @dataclass(frozen=True)
 class Hindrance:
@@ -108,17 +100,15 @@ class Hindrance:
     remedy: str
 
 
-def hindrance(scratch: Path, server_time: datetime | None = None) -> Hindrance | None:
+def hindrance(scratch: Path) -> Hindrance | None:
     """Look at what costs nothing to look at; None when nothing is in the way.
 
     Parameters
     ----------
     scratch : Path
         Where attempts will run.
-    server_time : datetime or None
-        What MongoDB's clock says now; None: not asked.
     """
-    return _no_room(scratch) or _no_package() or _wrong_clock(server_time)
+    return _no_room(scratch) or _no_package()
 
 
 def engines_to_test(
@@ -238,19 +228,6 @@ def _no_package() -> Hindrance | None:
                 "mounted on that node.",
             )
     return None
-
-
-def _wrong_clock(server_time: datetime | None) -> Hindrance | None:
-    if server_time is None:
-        return None
-    ahead = (datetime.now(UTC) - server_time).total_seconds()
-    if abs(ahead) <= CLOCK:
-        return None
-    words = "ahead of" if ahead > 0 else "behind"
-    return Hindrance(
-        f"the clock of this node is {abs(ahead):.0f} s {words} MongoDB's",
-        "Ask the operators to set the node's clock (NTP).",
-    )
 
 
 _OTHER_SCRATCH: Final = (
