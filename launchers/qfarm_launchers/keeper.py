@@ -98,13 +98,16 @@ class Keeper:
     def take(self, free: bool) -> bool:
         """Become the partition's launcher; False when another one lives.
 
-        A partition that was drained or stopped is open again; one that was paused stays so.
+        A partition that was drained or stopped is open again; one that was paused stays so, and one
+        whose launcher was killed while it drained goes on draining.
         """
         name = self.partition.name
+        before = self.fleet.standing(name)
         self._token = self.fleet.take(name, self.me, LEASE_SECONDS, free)
         if not self._token:
             return False
-        if self.fleet.standing(name).gate in (Gate.DRAINING, Gate.STOPPING):
+        killed = before.lost or (free and before.alive)
+        if before.gate in (Gate.DRAINING, Gate.STOPPING) and not killed:
             self.fleet.ask(name, Gate.OPEN)
         self.standing = self.fleet.standing(name)
         self.roster.begin()

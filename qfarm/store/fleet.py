@@ -47,6 +47,10 @@ class Standing:
         The process that last launched it.
     alive : bool
         Whether that launcher's lease has not ended.
+    lost : bool
+        Whether that launcher ended without giving the partition up: it was killed.
+    lately : bool
+        Whether a launcher has looked after it within the last day: its jobs may still pull.
     since : datetime or None
         When the gate was last moved (UTC).
     look : mapping
@@ -60,6 +64,8 @@ class Standing:
     refused: str = ""
     launcher: Worker | None = None
     alive: bool = False
+    lost: bool = False
+    lately: bool = False
     since: datetime | None = None
     look: Mapping[str, JsonValue] = field(default_factory=dict)
     looked: datetime | None = None

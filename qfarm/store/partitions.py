@@ -9,6 +9,7 @@ stopped and goes on finds the token changed, and ends.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 from uuid import uuid4
 
@@ -23,6 +24,9 @@ from qfarm.store.loose import part, put, text, time, worker
 from qfarm_schemas.attempt import Worker
 
 PARTITIONS: Final = "partitions"
+
+_LATELY: Final = timedelta(days=1)
+"""Jobs of a launcher that has ended pull on for about so long; few walltimes are longer."""
 
 _NOW: Final[Document] = {"now": "$$NOW"}
 _ALIVE: Final[Document] = {"$gt": ["$launcher.expires", "$$NOW"]}
@@ -129,14 +133,17 @@ def _moved(gate: Gate) -> Document:
 def _standing(document: Mapping[str, Any]) -> Standing:
     launcher = part(document, "launcher")
     expires, now = time(launcher, "expires"), time(document, "now")
-    named = text(document, "gate")
+    named, looked = text(document, "gate"), time(document, "looked")
+    alive = bool(text(launcher, "token") and expires and now and expires > now)
     return Standing(
         name=str(document["_id"]),
         gate=Gate(named) if named in set(Gate) else Gate.OPEN,
         refused=text(document, "refused"),
         launcher=worker(launcher.get("worker")),
-        alive=bool(text(launcher, "token") and expires and now and expires > now),
+        alive=alive,
+        lost=bool(text(launcher, "token")) and not alive,
+        lately=bool(looked and now and now - looked < _LATELY),
         since=time(document, "since"),
         look=part(document, "look"),
-        looked=time(document, "looked"),
+        looked=looked,
     )

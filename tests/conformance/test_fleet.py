@@ -117,6 +117,18 @@ def test_an_ended_lease_is_taken_and_its_holder_fenced(fleet: Fleet) -> None:
     assert kept(fleet, new).alive
 
 
+def test_a_launcher_that_was_killed_is_told_from_one_that_left(fleet: Fleet) -> None:
+    token = fleet.take("cpu", worker("a"), BLINK)
+    assert not fleet.standing("cpu").lately  # it has not looked yet
+    kept(fleet, token, BLINK)
+    until(lambda: not fleet.standing("cpu").alive)
+    assert (fleet.standing("cpu").lost, fleet.standing("cpu").lately) == (True, True)
+    again = fleet.take("cpu", worker("b"), MINUTE)
+    assert not fleet.standing("cpu").lost
+    fleet.leave("cpu", again)
+    assert (fleet.standing("cpu").lost, fleet.standing("cpu").alive) == (False, False)
+
+
 def test_who_wakes_up_before_others_came_goes_on(fleet: Fleet) -> None:
     token = fleet.take("cpu", worker("a"), BLINK)
     until(lambda: not fleet.standing("cpu").alive)

@@ -346,9 +346,18 @@ def test_a_launcher_after_a_drain_or_stop_opens_the_partition(desk: Desk) -> Non
         (Gate.PAUSED, Gate.PAUSED),
     ):
         desk.fleet.ask("cpu", before)
+        desk.keeper.leave()
+        desk.keeper = desk.another()
+        assert desk.keeper.take(free=False)
+        assert desk.fleet.standing("cpu").gate is after
+
+
+def test_a_launcher_after_one_that_was_killed_in_a_drain_goes_on_with_it(desk: Desk) -> None:
+    for gate in (Gate.DRAINING, Gate.STOPPING, Gate.OPEN):
+        desk.fleet.ask("cpu", gate)
         desk.keeper = desk.another()
         assert desk.keeper.take(free=True)
-        assert desk.fleet.standing("cpu").gate is after
+        assert desk.fleet.standing("cpu").gate is gate
 
 
 def test_a_second_launcher_gets_nothing_and_the_first_may_lose_it(desk: Desk) -> None:

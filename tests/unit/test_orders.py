@@ -113,6 +113,8 @@ def test_stages_are_left_to_partitions_that_work_only() -> None:
     assert renewed(FULL, CPU, BOTH, alive, True).closed == frozenset()
     dead = alive | {"gpu": Standing("gpu")}
     assert renewed(FULL, CPU, BOTH, dead, True).closed == {"gpu"}
+    killed = alive | {"gpu": Standing("gpu", lost=True, lately=True)}
+    assert renewed(FULL, CPU, BOTH, killed, True).closed == frozenset()  # its jobs pull on
     refused = alive | {"gpu": Standing("gpu", refused="down", alive=True)}
     assert renewed(FULL, CPU, BOTH, refused, True).closed == {"gpu"}
     assert renewed(FULL, CPU, BOTH, {}, True).closed == {"cpu", "gpu"}

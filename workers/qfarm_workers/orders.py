@@ -127,6 +127,11 @@ def renewed(
 
 
 def at_rest(partitions: Sequence[Partition], standings: Mapping[str, Standing]) -> frozenset[str]:
-    """Partitions that are closed, or that nobody launches: nothing is left to them. Pure."""
-    working = {name for name, one in standings.items() if one.alive and not one.closed}
+    """Partitions that are closed, or that nobody launches: nothing is left to them. Pure.
+
+    One whose launcher was killed a while ago is none of them: its jobs pull on.
+    """
+    working = {
+        name for name, one in standings.items() if (one.alive or one.lately) and not one.closed
+    }
     return frozenset(other.name for other in partitions if other.name not in working)
