@@ -31,7 +31,7 @@ from qfarm_workers.hand import Hand
 from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
 from qfarm_workers.lifetime import Lifetime, lifetime
-from qfarm_workers.process import EngineProcess
+from qfarm_workers.process import EngineProcess, Flag
 from qfarm_workers.restart import Restarts
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
 
@@ -292,7 +292,7 @@ def at_work(
     partition: Partition,
     look_up: Engines,
     life: Lifetime,
-    leave: Event | None = None,
+    leave: Flag | None = None,
     environment: Environment | None = None,
 ) -> Iterator[AtWork]:
     """Open the farm for a loop of a partition.
@@ -307,7 +307,7 @@ def at_work(
         Engine table.
     life : Lifetime
         Of the worker.
-    leave : Event or None
+    leave : Flag or None
         Set when the batch system ends the job that holds this process.
     environment : Environment or None
         Goes into each attempt.

@@ -47,6 +47,21 @@ _OURS: Final = "QFARM_"
 """Prefix of qfarm's own environment variables; they may hold a password."""
 
 
+class Flag:
+    """What a signal handler may set: it has no lock, for which a second signal would wait."""
+
+    def __init__(self) -> None:
+        self._up = False
+
+    def set(self) -> None:
+        """Put it up, for good."""
+        self._up = True
+
+    def is_set(self) -> bool:
+        """Whether it is up."""
+        return self._up
+
+
 class Stopped(StrEnum):
     """Why the worker ended a program."""
 
@@ -148,14 +163,14 @@ class EngineProcess:
         Working folder of the supervisor; its log goes there.
     threads : int
         Number of threads pinned for every program.
-    leave : Event or None
+    leave : Flag or None
         Set when the batch system ends the job that holds this process.
     """
 
-    def __init__(self, folder: Path, threads: int, leave: Event | None = None) -> None:
+    def __init__(self, folder: Path, threads: int, leave: Flag | None = None) -> None:
         self._folder = folder
         self._threads = threads
-        self._leave = leave or Event()
+        self._leave = leave or Flag()
         self._supervisor: subprocess.Popen[bytes] | None = None
         self._channel = Channel(-1, -1)
 
@@ -230,7 +245,7 @@ class EngineProcess:
     def _told(self, ended: Ended) -> bool:
         until = time.monotonic() + (TOLD_SECONDS if ended.code in _TOLD else 0.0)
         while not self.leaving and time.monotonic() < until:
-            time.sleep(0.02)  # a wait for the event would hold its lock when the signal comes
+            time.sleep(0.02)
         return self.leaving
 
     def hang_up(self) -> None:
@@ -288,7 +303,7 @@ class _Watch:
     limits: Limits
     stop: Event
     folder: Path
-    leave: Event
+    leave: Flag
     peak_memory_mb: float = 0.0
     _asked: bool = False
     _family: list[psutil.Process] = field(default_factory=list)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from threading import Event
 from typing import Final, NoReturn
 
 from qfarm import config
@@ -25,6 +24,7 @@ from qfarm_workers.identity import node_name, this_process
 from qfarm_workers.lifetime import Lifetime
 from qfarm_workers.loop import Loop, at_work, partition_of
 from qfarm_workers.orders import JobLine, Orders, Pipe, Report
+from qfarm_workers.process import Flag
 from qfarm_workers.supervisor import TO_LEAVE
 
 OUTLIVED: Final = 3
@@ -211,7 +211,7 @@ def see_devices(partition: Partition, number: int) -> None:
 def run(order: SlotOrder, line: Pipe) -> NoReturn:
     """Work until told to end, too old, or idle for too long: the main function of the process."""
     gc.freeze()  # a collection would write to all objects, and no page would be shared any more
-    leave = Event()
+    leave = Flag()
     for number in TO_LEAVE:
         signal.signal(number, lambda *_: leave.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -222,7 +222,7 @@ def run(order: SlotOrder, line: Pipe) -> NoReturn:
         sys.exit(UNFIT)
 
 
-def _work(order: SlotOrder, line: JobLine, leave: Event) -> int:
+def _work(order: SlotOrder, line: JobLine, leave: Flag) -> int:
     """The exit code."""
     farm = config.load(order.start)
     partition = partition_of(farm.config.partitions, order.partition)

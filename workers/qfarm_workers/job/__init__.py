@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from threading import Event
 from typing import Final
 
 from qfarm import config
@@ -33,6 +32,7 @@ from qfarm_workers.lifetime import Lifetime, job_lifetime
 from qfarm_workers.loop import START_SECONDS, partition_of, patiently
 from qfarm_workers.options import Options, ends, options
 from qfarm_workers.orders import Orders, Report, renewed
+from qfarm_workers.process import Flag
 from qfarm_workers.scratch import Scratch
 from qfarm_workers.selftest import Fit
 from qfarm_workers.slot import IDLED, OUTLIVED, SlotOrder, allowed
@@ -99,7 +99,7 @@ class Job:
         Its processes.
     engines : callable
         Engine table.
-    leave : Event
+    leave : Flag
         Set when the batch system, or the user, ends the job.
     """
 
@@ -111,7 +111,7 @@ class Job:
     store: Store
     slots: Slots
     engines: Engines
-    leave: Event
+    leave: Flag
     orders: Orders = field(default_factory=Orders)
     fit: Fit = field(default_factory=Fit)
     attempts: int = 0
@@ -322,7 +322,7 @@ def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> i
     int
         The exit code.
     """
-    leave = Event()
+    leave = Flag()
     for number in (*TO_LEAVE, signal.SIGINT):
         signal.signal(number, lambda *_: leave.set())
     Slots.prepare()
@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> i
         return 1
 
 
-def _run(given: Options, leave: Event, engines: Engines) -> int:
+def _run(given: Options, leave: Flag, engines: Engines) -> int:
     farm = config.load(given.farm)
     partition = partition_of(farm.config.partitions, given.partition)
     around = surroundings()
