@@ -311,7 +311,7 @@ class Keeper:
             "left": round(seconds * self._demand.ready / slots) if slots else None,
             "attempts": self._demand.running,
             "ready": self._demand.ready,
-            "why": decision.why,
+            "why": "; ".join(filter(None, (decision.why, self.roster.why_pending))),
             "wait": round(wait, 1) if isfinite(wait) and wait > 0 else 0.0,
             "trouble": self.trouble,
         }

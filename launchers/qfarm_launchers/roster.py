@@ -15,6 +15,7 @@ from qfarm_launchers.outlook import events
 from qfarm_launchers.reconcile import reconcile
 from qfarm_launchers.scaling import Event
 from qfarm_launchers.schedulers.base import Ending, JobOrder, Queued
+from qfarm_launchers.waiting import Stuck, why_pending
 from qfarm_schemas.attempt import Worker
 from qfarm_schemas.config import Partition
 
@@ -81,11 +82,17 @@ class Roster:
     _queue: Mapping[str, Queued] = field(default_factory=dict)
     _queue_at: float = 0.0
     _available_at: float = 0.0
+    _stuck: Stuck = field(default_factory=Stuck)
 
     @property
     def known(self) -> tuple[JobNote, ...]:
         """Jobs that there are, and those lately ended."""
         return (*self.present, *self.ended.values())
+
+    @property
+    def why_pending(self) -> str:
+        """Why jobs do not begin, as far as the last look at the queue saw; may be empty."""
+        return why_pending(self.present, self._queue)
 
     def begin(self) -> None:
         """Take over what launchers before have left."""
@@ -117,6 +124,7 @@ class Roster:
         for note in changes.gone:
             self.fleet.end(note.name, self._why_gone(note))
         self.present = changes.present
+        self._tell_stuck()
         after = {note.name: note for note in changes.present}
         for name in after.keys() & self.ended.keys():  # its scheduler runs it once more
             del self.ended[name]
@@ -189,6 +197,13 @@ class Roster:
         if now >= self._available_at:
             self.unavailable = self.batch.available()
             self._available_at = now + AVAILABLE_SECONDS
+
+    def _tell_stuck(self) -> None:
+        """Warn of jobs that will not go on by themselves."""
+        for name, why in self._stuck.look(self.present, self._queue, time.monotonic()):
+            self.log.warning(
+                "stuck", job=name, why=why, then="release or end it by the scheduler's command"
+            )
 
     def _why_gone(self, note: JobNote) -> str:
         """Why the scheduler has a job no more that has not told its end."""
