@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import re
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
@@ -72,6 +73,16 @@ class BatchSystem:
         self.partition = partition
         self._dialect = dialect(partition.scheduler)
         self._processes = Processes()
+
+    def missing(self) -> tuple[str, ...]:
+        """Commands without which no job can be kept, and that are not on this machine's PATH."""
+        if self.partition.scheduler == "local":
+            return ()
+        theirs, ours = job_class(self.partition.scheduler), self._dialect
+        asked = [] if ours.ids is None else [ours.ids("")]
+        asked += [ours.queue("", ()), *([] if ours.gate is None else [ours.gate.command])]
+        needed = (theirs.submit_command, theirs.cancel_command, *(words[0] for words in asked))
+        return tuple(one for one in dict.fromkeys(needed) if shutil.which(one) is None)
 
     def submit(self, order: JobOrder) -> str:
         """Submit one job; the scheduler's id.

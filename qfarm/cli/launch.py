@@ -16,10 +16,11 @@ from structlog.typing import FilteringBoundLogger
 from qfarm import config
 from qfarm.cli.console import stderr
 from qfarm.cli.farm import open_farm
+from qfarm.cli.reach import TUNNEL, unreached
 from qfarm.cli.wording import counted
 from qfarm.config import Farm
 from qfarm.engines import engine
-from qfarm.errors import UserError
+from qfarm.errors import ConfigError, UserError
 from qfarm.store.protocol import Store
 from qfarm_launchers import commands, log
 from qfarm_launchers.batch import BatchSystem
@@ -37,6 +38,11 @@ START_SECONDS: Final = 60.0
 """s: how long a detached launcher has to become one."""
 
 JOB: Final = "qfarm_workers.job"
+
+NO_SCHEDULER: Final = (
+    "Run qfarm on a login node of the cluster, or load the module that brings these commands."
+)
+"""What to do where a scheduler's commands are not."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,14 @@ def print_scripts(farm: Farm, options: Options) -> None:
 
 
 def run(options: Options) -> None:
-    """Launch in the foreground."""
+    """Launch in the foreground.
+
+    Raises
+    ------
+    ConfigError
+        There is no such partition, another launcher has it, or no job could be submitted here.
+    """
+    _look_ahead(config.load(), options)
     with Ends() as interrupts, launching(options) as (daemon, _):
         _say(options, _greeting(daemon))
         daemon.run(interrupts)
@@ -160,15 +173,38 @@ def chosen(farm: Farm, names: Sequence[str]) -> tuple[Partition, ...]:
     return tuple(one for one in known if one.scheduler != "local") or known
 
 
+def _look_ahead(farm: Farm, options: Options) -> None:
+    """Refuse what cannot work here, and warn of what may not work on compute nodes."""
+    partitions = chosen(farm, options.partitions)
+    _can_submit(partitions)
+    trouble = unreached(farm, partitions)
+    if trouble:
+        _say(options, f"warning: {trouble}. {TUNNEL}")
+
+
+def _can_submit(partitions: Sequence[Partition]) -> None:
+    """Refuse where the schedulers' commands are not: a launcher would wait for them for ever."""
+    for partition in partitions:
+        missing = BatchSystem(partition).missing()
+        if missing:
+            raise ConfigError(
+                f"partition {partition.name!r} needs {', '.join(missing)}, which "
+                f"{'is' if len(missing) == 1 else 'are'} not on the PATH of this machine",
+                NO_SCHEDULER,
+            )
+
+
 def detached(farm: Farm, options: Options) -> None:
     """Start a launcher in the background, and see that it becomes one.
 
     Raises
     ------
+    ConfigError
+        There is no such partition, or no job could be submitted here.
     UserError
         It ended at once.
     """
-    chosen(farm, options.partitions)
+    _look_ahead(farm, options)
     out = log.path_in(farm.folder).with_name("launcher.out")
     words = [sys.executable, "-m", "qfarm", "launch", *options.partitions]
     words += ["--until-done"] if options.until_done else []

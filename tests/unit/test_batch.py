@@ -36,6 +36,14 @@ CANCEL = {
     "htcondor": "condor_rm",
     "oar": "oardel",
 }
+NEEDED = {
+    "slurm": ("sbatch", "scancel", "squeue", "sinfo"),
+    "pbs": ("qsub", "qdel", "qselect", "qstat"),
+    "sge": ("qsub", "qdel", "qstat"),
+    "lsf": ("bsub", "bkill", "bjobs"),
+    "htcondor": ("condor_submit", "condor_rm", "condor_q"),
+    "oar": ("oarsub", "oardel", "oarstat"),
+}
 
 
 def partition(scheduler: str, **changes: object) -> Partition:
@@ -227,3 +235,13 @@ def test_a_log_folder_that_is_there_is_used(commands: Commands, tmp_path: Path) 
     commands.say("sbatch", "Submitted batch job 1\n")
     wanted = replace(order(tmp_path), log_folder=tmp_path)
     assert BatchSystem(partition("slurm")).submit(wanted) == "1"
+
+
+def test_commands_that_are_not_here(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(commands.folder))
+    for name, needed in NEEDED.items():
+        assert BatchSystem(partition(name)).missing() == needed
+    for command in NEEDED["slurm"][:-1]:
+        commands.say(command)
+    assert BatchSystem(partition("slurm")).missing() == ("sinfo",)
+    assert BatchSystem(partition("local")).missing() == ()

@@ -85,11 +85,13 @@ def test_commands_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_commands_that_a_partition_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_path(tmp_path, monkeypatch, "sbatch")
-    monkeypatch.setattr(places, "NEEDED", {"local": ("sbatch", "sacct")})
-    finding = places.commands((Partition(name="cpu"),))
+    on_path(tmp_path, monkeypatch, "sbatch", "squeue", "sinfo")
+    cpu = Partition(name="cpu", scheduler="slurm", slots=1)
+    finding = places.commands((Partition(), cpu))
     assert finding.verdict is Verdict.FAULT
-    assert finding.what == "partition cpu needs sacct: not on PATH"
+    assert finding.what == "partition cpu needs scancel: not on PATH"
+    on_path(tmp_path, monkeypatch, "scancel")
+    assert places.commands((cpu,)).verdict is Verdict.OK, "sacct is not needed"
 
 
 @pytest.mark.parametrize("name", TABLE)

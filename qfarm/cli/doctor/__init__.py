@@ -78,6 +78,7 @@ def look(farm: Farm, partitions: tuple[Partition, ...], only: str | None) -> Ite
         yield places.launchpad(farm)
         yield places.scratch(farm.scratch)
         yield places.commands(partitions)
+        yield from places.reach(farm, partitions)
     seen = {by for one in partitions for by in _stand_ins(farm, one)}
     for name in sorted(TABLE.keys() - seen) if only is None else (only,):
         yield from engines.examine(farm, engine(name), partitions, _of(needs, name))

@@ -8,11 +8,14 @@ from typing import Any, Final
 
 from qfarm import config
 from qfarm.cli.doctor.finding import Finding, Verdict
+from qfarm.cli.launch import NO_SCHEDULER
+from qfarm.cli.reach import TUNNEL, unreached
 from qfarm.cli.wording import counted
 from qfarm.config import FILE, Farm
 from qfarm.errors import UserError
 from qfarm.store import open_store
 from qfarm.store.protocol import Need
+from qfarm_launchers.batch import BatchSystem
 from qfarm_schemas.config import Partition
 from qfarm_workers.scratch import SMALLEST_ROOM
 
@@ -27,9 +30,6 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "HTCondor": ("condor_submit", "condor_q", "condor_rm"),
 }
 """Commands of the schedulers that are looked for."""
-
-NEEDED: Final[Mapping[str, tuple[str, ...]]] = {"local": ()}
-"""Commands that a partition's `scheduler` needs."""
 
 _QUEUE: Final = "queued work"
 
@@ -131,15 +131,19 @@ def commands(partitions: Sequence[Partition]) -> Finding:
     check = "cluster commands"
     there = {one for some in COMMANDS.values() for one in some if shutil.which(one)}
     found = "; ".join(_schedulers(there)) or "none on PATH"
-    missing = {
-        partition.name: [one for one in NEEDED.get(partition.scheduler, ()) if one not in there]
-        for partition in partitions
-    }
+    missing = {partition.name: BatchSystem(partition).missing() for partition in partitions}
     lines = [f"partition {name} needs {', '.join(some)}" for name, some in missing.items() if some]
     if not lines:
         return Finding(check, f"{found}; no partition needs any" if not there else found)
     what = f"{'; '.join(lines)}: not on PATH"
-    return Finding(check, found, Verdict.FAULT, what, _NO_SCHEDULER)
+    return Finding(check, found, Verdict.FAULT, what, NO_SCHEDULER)
+
+
+def reach(farm: Farm, partitions: Sequence[Partition]) -> Iterator[Finding]:
+    """Whether jobs will find MongoDB; nothing is said where nothing speaks against it."""
+    trouble = unreached(farm, partitions)
+    if trouble:
+        yield Finding("MongoDB from jobs", "no tunnel", Verdict.WARNING, trouble, TUNNEL)
 
 
 def _schedulers(there: set[str]) -> Iterator[str]:
@@ -152,7 +156,3 @@ def _schedulers(there: set[str]) -> Iterator[str]:
 
 _OTHER_SCRATCH: Final = f"""Free space there, or write into {FILE}, at its beginning:
 scratch = "/a/larger/disk"  # local to the machine that computes"""
-
-_NO_SCHEDULER: Final = (
-    "Run qfarm on a login node of the cluster, or load the module that brings these commands."
-)
