@@ -14,6 +14,7 @@ from qfarm.cli.farm import open_farm
 from qfarm.cli.live import number, view
 from qfarm.config import Farm
 from qfarm.engines import engine
+from qfarm.errors import ConfigError
 from qfarm.store.protocol import StageState
 from qfarm_launchers.interrupts import Interrupts
 from qfarm_launchers.launcher import Ending, Launcher
@@ -56,7 +57,7 @@ def run(options: Options) -> int:
     """Run a local pool on the farm of the current folder; the exit code."""
     console = stderr()
     with open_farm() as (farm, store):
-        partition = partition_of(farm.config.partitions, options.partition)
+        partition = chosen(farm.config.partitions, options.partition)
         me = this_process(f"run-{uuid4().hex[:8]}", partition.name)
         me = me.model_copy(update={"job": me.name})
         reaper = Reaper(store, me, options.engines, farm.config.lease.heartbeat)
@@ -65,6 +66,23 @@ def run(options: Options) -> int:
     for text in summary(ending):
         console.print(Text(text), soft_wrap=True)
     return ending.exit_code
+
+
+def chosen(partitions: tuple[Partition, ...], name: str) -> Partition:
+    """The partition to work for here.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name; a farm of clusters has no ``local`` one.
+    """
+    if any(partition.name == name for partition in partitions):
+        return partition_of(partitions, name)
+    names = ", ".join(partition.name for partition in partitions)
+    remedy = f"`qfarm run --partition NAME` works on this machine for another one: {names}."
+    if any(partition.scheduler != "local" for partition in partitions):
+        remedy = f"`qfarm launch` keeps jobs in the queues of clusters. {remedy}"
+    raise ConfigError(f"there is no partition {name!r}", remedy)
 
 
 def _idle(reaper: Reaper) -> Ending | None:
