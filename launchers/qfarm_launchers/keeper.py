@@ -182,9 +182,7 @@ class Keeper:
         standings = {one.name: one for one in self.fleet.standings()}
         wish = self._wish(levels, standings)
         most = max(READY, min(MOST_READY, scaling.most_ready(self._sample, self._limits)))
-        self._demand = self.fleet.demand(self.partition.name, wish, most, SAMPLE)
-        seen = outlook.outlook(
-            self._demand,
+        rest = (
             self.roster.present,
             running,
             foresight,
@@ -193,6 +191,13 @@ class Keeper:
             self._limits.life,
             at_rest(self.farm.config.partitions, standings),
         )
+        name = self.partition.name
+        self._demand = self.fleet.demand(name, wish, most, SAMPLE)
+        seen = outlook.outlook(self._demand, *rest)
+        if self._demand.ready > SAMPLE and all(cost.at_most == inf for cost in seen.sample):
+            # The first are left to others; those behind them need not be.
+            self._demand = self.fleet.demand(name, wish, most, SAMPLE, spread=True)
+            seen = outlook.outlook(self._demand, *rest)
         situation = Situation(
             time.monotonic(),
             self._demand.ready,

@@ -1,6 +1,7 @@
 """Demand: what waits for a partition, and what such work has cost before."""
 
 from collections.abc import Iterable, Mapping
+from random import SystemRandom
 from typing import Any, Final
 
 from pydantic import JsonValue
@@ -35,17 +36,24 @@ class _Atoms(Model):
     numbers: Numbers
 
 
-def demand(connection: Connection, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
+def demand(
+    connection: Connection,
+    partition: str,
+    wish: Wish,
+    limit: int,
+    sample: int,
+    spread: bool = False,
+) -> Demand:
     """See `Fleet.demand`."""
     query = ready(partition, wish)
-    fireworks = connection["fireworks"]
-    first = limit if wish.fits is not None else sample
-    found = connection.retry(
-        lambda: list(fireworks.find(query, SEEN, sort=ORDER, limit=first)) if first else []
-    )
+    first = limit if wish.fits is not None or spread else sample
+    drawn = sample if spread and wish.fits is None else first
+    found = _first(connection, query, first, drawn) if first and drawn else []
     seen = [one for item in found if (one := ahead(item)) is not None]
     fit = [one for one in seen if wish.fits is None or wish.fits(one)]
     count = len(fit) if wish.fits is not None else _count(connection, query, limit)
+    if spread:
+        fit = SystemRandom().sample(fit, len(fit))
     return Demand(count, tuple(fit[:sample]), _running(connection, partition))
 
 
@@ -67,6 +75,21 @@ def costs(connection: Connection) -> Mapping[str, JsonValue]:
     """See `Fleet.costs`."""
     found = connection.retry(lambda: connection[COSTS].find_one({"_id": _LAST}))
     return part(found, "content")
+
+
+def _first(connection: Connection, query: Document, first: int, drawn: int) -> list[Document]:
+    """Of the first of the queue, all or as many as are drawn."""
+    fireworks = connection["fireworks"]
+    if drawn >= first:
+        return connection.retry(lambda: list(fireworks.find(query, SEEN, sort=ORDER, limit=first)))
+    pipeline: list[Document] = [
+        {"$match": query},
+        {"$sort": dict(ORDER)},
+        {"$limit": first},
+        {"$project": SEEN},
+        {"$sample": {"size": drawn}},
+    ]
+    return connection.retry(lambda: list(fireworks.aggregate(pipeline)))
 
 
 def _count(connection: Connection, query: Document, limit: int) -> int:

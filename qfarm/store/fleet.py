@@ -190,7 +190,7 @@ class Demand:
     ready : int
         Ready stages that it may take, counted up to a limit.
     sample : tuple of Ahead
-        The first of them.
+        The first of them, or some at random.
     running : int
         Attempts under way in it.
     """
@@ -287,8 +287,13 @@ class Fleet(Protocol):
     def node_failures(self, hours: float) -> tuple[NodeFailure, ...]:
         """Failures of the last hours that are paid from the node budget, oldest first."""
 
-    def demand(self, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
-        """What waits for a partition."""
+    def demand(
+        self, partition: str, wish: Wish, limit: int, sample: int, spread: bool = False
+    ) -> Demand:
+        """What waits for a partition.
+
+        With `spread` the sample is drawn at random from all that is counted: then they are read.
+        """
 
     def levels(self) -> Mapping[str, str]:
         """Id -> engine of every level of theory in the queue's stages."""

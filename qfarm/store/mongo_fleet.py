@@ -102,10 +102,12 @@ class MongoFleet:
         """See `Fleet.node_failures`."""
         return nodes.failures(self._connection, hours)
 
-    def demand(self, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
+    def demand(
+        self, partition: str, wish: Wish, limit: int, sample: int, spread: bool = False
+    ) -> Demand:
         """See `Fleet.demand`."""
         narrowed = self._contents.narrowed(wish)
-        return demand.demand(self._connection, partition, narrowed, limit, sample)
+        return demand.demand(self._connection, partition, narrowed, limit, sample, spread)
 
     def levels(self) -> Mapping[str, str]:
         """See `Fleet.levels`."""

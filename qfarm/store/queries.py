@@ -22,7 +22,7 @@ from qfarm.store.protocol import (
 )
 from qfarm.store.ready import ORDER, SEEN, fitting, ready
 from qfarm.store.selection import pages, stage_query
-from qfarm.store.wish import ANYTHING, SIGHT, Ahead, Wish
+from qfarm.store.wish import ANYTHING, Ahead, Wish
 from qfarm_schemas.config import Stage
 from qfarm_schemas.record import Record
 
@@ -83,7 +83,7 @@ def _busy_with(connection: Connection, running: Document, query: Document, wish:
     first: list[Document] = [
         {"$match": query},
         {"$sort": dict(ORDER)},
-        {"$limit": SIGHT},
+        {"$limit": wish.sight},
         {"$project": SEEN},
     ]
     both = [*runs, {"$unionWith": {"coll": "fireworks", "pipeline": first}}]

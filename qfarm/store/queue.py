@@ -9,9 +9,10 @@ may undo the claim: then the stage is ready, and its worker's token is not valid
 All times come from the database's clock, so the clocks of the nodes do not matter.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from secrets import randbelow
 from typing import Final
 from uuid import uuid4
@@ -143,16 +144,31 @@ class Queue:
         )
 
     def _look(self, query: Document, enough: int, wish: Wish) -> list[Document]:
-        """The first of the queue that fit, looking as far as it takes to find enough of them."""
-        fireworks = self._connection["fireworks"]
-        fits: list[Document] = []
-        for sight in sorted({min(SIGHT, max(_GLANCE, enough)), SIGHT}):
-            read = partial(fireworks.find, query, SEEN, sort=ORDER, limit=sight)
-            found = self._connection.retry(partial(_all, read))
-            fits = fitting(found, wish)
-            if len(fits) >= enough or len(found) < sight:
+        """The first of the queue that fit, looking as far as it takes to find enough of them.
+
+        Beyond the first `SIGHT` of the queue any that fit are enough.
+        """
+        for sight in sorted({min(wish.sight, max(_GLANCE, enough)), wish.sight}):
+            look = partial(self._look_through, query, enough, wish, sight)
+            fits, seen = self._connection.retry(look)
+            if len(fits) >= enough or seen < sight:
                 break
         return fits
+
+    def _look_through(
+        self, query: Document, enough: int, wish: Wish, sight: int
+    ) -> tuple[list[Document], int]:
+        """Those of the first `sight` that fit, page by page until they do; how many were seen."""
+        fits: list[Document] = []
+        seen = 0
+        fireworks = self._connection["fireworks"]
+        with fireworks.find(query, SEEN, sort=ORDER, limit=sight, batch_size=SIGHT) as cursor:
+            while page := list(islice(cursor, SIGHT)):
+                seen += len(page)
+                fits += fitting(page, wish)
+                if fits and (len(fits) >= enough or seen >= SIGHT):
+                    break
+        return fits, seen
 
     def _take(
         self, worker: Worker, lease_seconds: float, launch: int, query: Document
@@ -338,10 +354,6 @@ def held_by(claim: Claim) -> Document:
 def beginning_with(token: str) -> Document:
     """Condition on the tokens of a batch: its own, a dot, and what tells them apart."""
     return {"$gt": f"{token}.", "$lt": f"{token}/"}
-
-
-def _all(read: Callable[[], Iterable[Document]]) -> list[Document]:
-    return list(read())
 
 
 def _urgency(document: Document) -> object:

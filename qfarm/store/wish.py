@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+SIGHT = 400
+"""Ready stages that a claim looks through at first for one that fits."""
+
 
 @dataclass(frozen=True)
 class Ahead:
@@ -47,8 +50,9 @@ class Wish:
     elsewhere : str
         Host whose last node failures are left for other hosts; empty: nothing is.
     fits : callable or None
-        Whether the worker can do it, judged from what is seen before the claim. Where the first
-        `SIGHT` ready stages do not fit, nothing is claimed.
+        Whether the worker can do it, judged from what is seen before the claim.
+    sight : int
+        How many ready stages are looked through for one that fits; beyond them nothing is claimed.
     """
 
     partitions: tuple[str, ...] = ()
@@ -56,10 +60,8 @@ class Wish:
     levels: frozenset[str] | None = None
     elsewhere: str = ""
     fits: Callable[[Ahead], bool] | None = None
+    sight: int = SIGHT
 
 
 ANYTHING = Wish()
 """What a worker asks for who can do everything."""
-
-SIGHT = 400
-"""Ready stages that a claim looks through for one that fits."""

@@ -441,6 +441,24 @@ def test_demand_of_a_partition(store: Store) -> None:
     assert demand("none", Wish(stages=("single_point",)), 100, 9) == Demand(0, ())
 
 
+def test_demand_of_what_is_behind_the_head_of_the_queue(store: Store) -> None:
+    """Forty at one level, then 40 at another, of which ten are counted."""
+    store.add(plans(40, PREOPT))
+    store.add(plans(40, SINGLE_POINT, first=100))
+    demand = store.fleet.demand
+    point = Ahead("single_point", SINGLE_POINT.level.id, "H2O", 3)
+    assert point not in demand("local", ANYTHING, 50, 40).sample
+    drawn = demand("local", ANYTHING, 50, 40, spread=True)
+    assert (drawn.ready, len(drawn.sample)) == (50, 40)
+    assert 0 < drawn.sample.count(point) <= 10, "none of the ten: one case in 10^10"
+    whole = demand("local", ANYTHING, 50, 400, spread=True)
+    assert (len(whole.sample), whole.sample.count(point)) == (50, 10)
+    points = Wish(fits=lambda ahead: ahead == point)
+    assert demand("local", points, 50, 4, spread=True) == Demand(10, (point,) * 4)
+    assert demand("local", ANYTHING, 0, 40, spread=True) == Demand(0, ())
+    assert demand("local", ANYTHING, 50, 0, spread=True) == Demand(50, ())
+
+
 def test_levels_and_their_engines(store: Store) -> None:
     assert store.fleet.levels() == {}
 

@@ -1,6 +1,7 @@
 """Claims with a wish: who cannot do everything takes what it can do, in the order of the queue."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -246,6 +247,30 @@ def test_nothing_fits_out_of_sight(store: Store, way: Ways) -> None:
     (first,) = one(store, worker(), Wish(fits=lambda _: True))
     assert isinstance(first, Claim)
     assert taken(store, wish, way) == keys_of(LAST, "single_point")
+
+
+@EACH_WAY
+@pytest.mark.parametrize("sight", [1000, 1001, 25_600])
+def test_a_wish_may_look_farther(store: Store, way: Ways, sight: int) -> None:
+    """A thousand that do not fit are before the one that does."""
+    wish = replace(nth(store, 1001), sight=sight)
+    assert store.busy("local", wish) == (sight > 1000)
+    assert taken(store, wish, way) == (keys_of(LAST, "single_point") if sight > 1000 else [])
+
+
+def test_it_looks_no_farther_than_it_must(store: Store, raw: Raw) -> None:
+    """Each batch that fits at all is taken, a page of the queue at a time."""
+    store.add(plans(500, PREOPT))
+    store.add(plans(2000, SINGLE_POINT, first=10_000))
+    seen: list[str] = []
+    wish = Wish(fits=lambda ahead: seen.append(ahead.stage) or ahead.stage != "preopt", sight=9999)
+    (claim,) = one(store, worker(), wish)
+    assert isinstance(claim, Claim)
+    assert raw["fireworks"].distinct("fw_id", {"state": "RUNNING"}) == [501]
+    assert len(seen) == 32 + 2 * SIGHT
+    seen.clear()
+    assert len(store.claim_many(worker(), LEASE, 350, wish)) == 300
+    assert len(seen) == 350 + 2 * SIGHT
 
 
 def test_what_runs_keeps_it_busy_whatever_fits(store: Store) -> None:

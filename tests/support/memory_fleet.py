@@ -41,6 +41,7 @@ class MemoryFleet:
     def __init__(self) -> None:
         self.ready = 0
         self.first = Ahead("single_point", "no level that is known", "H2O", 3)
+        self.further: Ahead | None = None  # what a spread sample has instead
         self.running = 0
         self.wishes: list[Wish] = []
         self.notes: dict[str, JobNote] = {}
@@ -126,9 +127,12 @@ class MemoryFleet:
     def keep_costs(self, document: Mapping[str, Any]) -> None:
         self.costs = document
 
-    def demand(self, partition: str, wish: Wish, limit: int, sample: int) -> Demand:
+    def demand(
+        self, partition: str, wish: Wish, limit: int, sample: int, spread: bool = False
+    ) -> Demand:
         self.wishes.append(wish)
-        return Demand(self.ready, (self.first,) * min(self.ready, sample), self.running)
+        one = self.further if spread and self.further is not None else self.first
+        return Demand(self.ready, (one,) * min(self.ready, sample), self.running)
 
     def change(self, name: str, **fields: Any) -> None:
         """Change a note, as its job would, or as time does."""

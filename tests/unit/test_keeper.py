@@ -17,7 +17,7 @@ from qfarm.store.wish import Ahead
 from qfarm_launchers import keeper as keeping
 from qfarm_launchers import roster as rosters
 from qfarm_launchers.batch import Refused, SchedulerAway
-from qfarm_launchers.keeper import Keeper, ReplacedError
+from qfarm_launchers.keeper import SAMPLE, Keeper, ReplacedError
 from qfarm_launchers.reconcile import LOST_AFTER
 from qfarm_launchers.roster import Roster
 from qfarm_launchers.schedulers.base import Ending, EndingKind, Queued, QueueState
@@ -125,18 +125,15 @@ def test_the_database_s_clock_counts(desk: Desk) -> None:
     assert [note.ended for note in desk.notes] == [None, None]
 
 
-def test_stages_that_may_outlast_a_job_get_one_unless_another_partition_takes_them(
-    desk: Desk,
-) -> None:
-    """Workers that are fresh take them; a guess that is too careful must not stop the farm."""
-    brief = CPU.model_copy(update={"walltime": 60.0})
+def brief(desk: Desk) -> Callable[[], int]:
+    """Jobs live for a minute, and ``gpu`` for longer; what looks and counts the submissions."""
+    short = CPU.model_copy(update={"walltime": 60.0})
     longer = GPU.model_copy(update={"walltime": 9e9})
-    config = FarmConfig(partitions=(brief, longer))
+    config = FarmConfig(partitions=(short, longer))
     stage = build.stage()
     start = engine(stage.level.engine).start_costs(stage.level, stage.task)
     model = CostModel(works([(stage, start)]))
-    desk.keeper.partition, desk.keeper.farm = brief, Farm(desk.farm.root, config)
-    desk.fleet.ready = 7
+    desk.keeper.partition, desk.keeper.farm = short, Farm(desk.farm.root, config)
     desk.fleet.first = Ahead("single_point", stage.level.id, "C99H200", 299)
 
     def look() -> int:
@@ -144,11 +141,31 @@ def test_stages_that_may_outlast_a_job_get_one_unless_another_partition_takes_th
         desk.keeper.look((), Foresight(model, engine, config))
         return len(desk.batch.orders)
 
+    return look
+
+
+def test_stages_that_may_outlast_a_job_get_one_unless_another_partition_takes_them(
+    desk: Desk,
+) -> None:
+    """Workers that are fresh take them; a guess that is too careful must not stop the farm."""
+    look = brief(desk)
+    desk.fleet.ready = 7
     token = desk.fleet.take("gpu", build.WORKER, 60.0)
     assert look() == 0
     assert desk.why.startswith("7 stages are ready, left to partitions with more memory or")
     desk.fleet.leave("gpu", token)
     assert look() == CPU.max_jobs
+
+
+@pytest.mark.parametrize(("ready", "jobs"), [(SAMPLE, 0), (SAMPLE + 1, CPU.max_jobs)])
+def test_stages_behind_a_head_of_the_queue_left_to_others_get_jobs(
+    desk: Desk, ready: int, jobs: int
+) -> None:
+    look = brief(desk)
+    desk.fleet.take("gpu", build.WORKER, 60.0)
+    desk.fleet.ready, desk.fleet.further = ready, replace(desk.fleet.first, formula="H2O")
+    assert look() == jobs
+    assert len(desk.fleet.wishes) == (2 if jobs else 1), "a second sample where there is more"
 
 
 def test_jobs_are_noted_with_their_ids(desk: Desk) -> None:

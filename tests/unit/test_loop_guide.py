@@ -7,13 +7,14 @@ from typing import Any, cast
 
 import pytest
 
-from qfarm.store.wish import ANYTHING, Wish
+from qfarm.store.wish import ANYTHING, SIGHT, Ahead, Wish
 from qfarm_schemas.attempt import Attempt
 from qfarm_schemas.config import LeaseConfig
 from qfarm_workers import loop as loops
 from qfarm_workers.guide import LOOK_SECONDS, ByLauncher
 from qfarm_workers.lifetime import Lifetime
 from qfarm_workers.loop import PATIENT_SECONDS, Loop
+from qfarm_workers.sight import FARTHEST, STAGES_PER_SECOND, Sight
 from support import build
 from support.memory_fleet import Lines
 
@@ -39,17 +40,24 @@ class Guided:
         raise AssertionError("nothing was claimed")
 
 
+AHEAD = Ahead("single_point", "l0", "H2O", 3)
+
+
 @dataclass
 class Queue:
     """A store in which others are at work, and nothing can be claimed."""
 
     busy_until: float = inf
     claims: list[tuple[float, Wish]] = field(default_factory=list)
+    length: int = 0
     asked: list[Wish] = field(default_factory=list)
     clock: float = 0.0
 
     def claim(self, worker: object, lease: float, wish: Wish = ANYTHING) -> None:
         self.claims.append((self.clock, wish))
+        if wish.fits is not None:
+            for _ in range(min(self.length, wish.sight)):
+                assert not wish.fits(AHEAD)
 
     def busy(self, partition: str, wish: Wish = ANYTHING) -> bool:
         self.asked.append(wish)
@@ -112,6 +120,68 @@ def test_patience_takes_at_most_half_of_the_time_for_idling(queue: Queue) -> Non
     looping(queue, Guided(idle_seconds=20.0)).run()
     assert max(at for at, wish in queue.claims if wish.elsewhere) < 10.0
     assert min(at for at, wish in queue.claims if not wish.elsewhere) >= 10.0
+
+
+PICKY = Wish(fits=lambda _: False)
+
+
+def test_a_loop_that_finds_nothing_looks_farther_and_farther(queue: Queue) -> None:
+    queue.length, queue.busy_until = 40_000, 0.0
+    assert looping(queue, Guided(idle_seconds=60.0, what=PICKY)).run() == 0
+    sights = [wish.sight for _, wish in queue.claims]
+    far = [sight for sight in sights if sight > SIGHT]
+    assert far == [SIGHT * 2**n for n in range(1, 7)]
+    assert far[-1] == FARTHEST
+    assert len(sights) > len(far) + 5, "in between it looks at the first"
+    assert sum(far) / queue.clock <= 2 * STAGES_PER_SECOND
+    assert [wish.sight for wish in queue.asked] == [FARTHEST], "it ends when it has seen all"
+
+
+def test_it_looks_no_farther_than_the_end_of_the_queue(queue: Queue) -> None:
+    queue.length = 1000
+    looping(queue, Guided(idle_seconds=60.0, what=PICKY)).run()
+    assert max(wish.sight for _, wish in queue.claims) == 4 * SIGHT
+    assert queue.asked, "it waits for what others do"
+
+
+def test_a_loop_that_takes_all_looks_as_it_always_did(queue: Queue) -> None:
+    queue.length = 40_000
+    looping(queue, Guided(idle_seconds=60.0)).run()
+    assert {wish for _, wish in queue.claims} == {Wish(elsewhere="n1"), Wish()}
+
+
+def claims(sight: Sight, far: int, now: float = 0.0) -> int:
+    """A claim that goes through so many stages, and finds the last; how far it might look."""
+    wish = sight.within(PICKY, now)
+    for _ in range(min(far, wish.sight)):
+        assert wish.fits is not None
+        wish.fits(AHEAD)
+    sight.found()
+    return wish.sight
+
+
+def test_it_looks_far_as_long_as_it_must() -> None:
+    sight = Sight()
+    assert [claims(sight, SIGHT), claims(sight, 800), claims(sight, 10**6)] == [400, 800, 1600]
+    assert [claims(sight, 20_000) for _ in range(4)] == [3200, 6400, 12_800, FARTHEST]
+    assert claims(sight, 20_000) == FARTHEST
+    assert claims(sight, 32) == FARTHEST
+    assert claims(sight, 32) == SIGHT
+
+
+def test_after_a_far_look_the_next_are_near_for_a_while() -> None:
+    sight = Sight(FARTHEST)
+    wish = sight.within(PICKY, 0.0)
+    assert wish.fits is not None
+    for _ in range(FARTHEST):
+        wish.fits(AHEAD)
+    assert not sight.in_vain(0.0), "there is nothing farther on"
+    assert sight.within(PICKY, 15.9).sight == SIGHT
+    assert sight.in_vain(15.9), "it has not looked far"
+    assert sight.within(PICKY, 16.0).sight == FARTHEST
+    assert not sight.in_vain(16.0), "the queue is short now"
+    assert sight.within(ANYTHING, 17.0) == ANYTHING
+    assert not sight.in_vain(17.0)
 
 
 def test_a_drain_is_looked_up_before_each_claim(queue: Queue) -> None:

@@ -34,6 +34,7 @@ from qfarm_workers.lifetime import Lifetime, lifetime
 from qfarm_workers.process import EngineProcess, Flag
 from qfarm_workers.restart import Restarts
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
+from qfarm_workers.sight import Sight
 
 OUTAGE_SECONDS: Final = 600.0
 """How long a worker bears a MongoDB that does not answer before it gives up."""
@@ -98,6 +99,7 @@ class Loop:
     _wait: float = SHORTEST_WAIT
     _wary: bool = False
     _idle_since: float | None = None
+    _sight: Sight = field(default_factory=Sight)
 
     def __post_init__(self) -> None:
         self._hand = Hand(self.store, self.bench.restarts, self.log)
@@ -110,6 +112,7 @@ class Loop:
                 claims = self._claim()
                 if claims:
                     self._wait, self._idle_since = SHORTEST_WAIT, None
+                    self._sight.found()
                     self._work_off(claims)
                 elif not self._rests():
                     break
@@ -155,8 +158,10 @@ class Loop:
             self.idled = True
             return False
         # What is left to others for a while is claimed here in the end.
-        wish = replace(self._wish(), elsewhere="")
-        if not patiently(lambda: self.store.busy(self.worker.partition, wish)):
+        wish = replace(self._wish(), elsewhere="", sight=self._sight.stages)
+        if not self._sight.in_vain(now) and not patiently(
+            lambda: self.store.busy(self.worker.partition, wish)
+        ):
             return False
         sleep(self._wait)
         self._wait = min(2 * self._wait, LONGEST_WAIT)
@@ -171,7 +176,7 @@ class Loop:
 
     def _claim(self) -> tuple[Claim | Refusal, ...]:
         limit = 1 if self._wary else batch.size(self.recent)
-        wish, lease = self._wish(), self.lease.seconds
+        wish, lease = self._sight.within(self._wish(), monotonic()), self.lease.seconds
         if limit > 1:
             return patiently(lambda: self.store.claim_many(self.worker, lease, limit, wish))
         claimed = patiently(lambda: self.store.claim(self.worker, lease, wish))
