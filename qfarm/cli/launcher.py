@@ -11,12 +11,14 @@ import typer
 from rich.console import Console
 
 from qfarm.cli.console import stderr, stdout
+from qfarm.cli.costs import show as show_costs
 from qfarm.cli.farm import open_farm
 from qfarm.cli.following import lines_of
 from qfarm.cli.launch import Options, chosen, launching
 from qfarm.cli.table import fitted, table
 from qfarm.cli.wording import counted, duration
 from qfarm.config import Farm, load
+from qfarm.costs.model import CostModel
 from qfarm.errors import NotFoundError
 from qfarm.store.fleet import Gate, NodeNote, Standing
 from qfarm.store.protocol import Store
@@ -110,6 +112,17 @@ def use(
             )
         store.fleet.clear(node)
     print(f"{node} is used again")
+
+
+@command.command()
+def costs() -> None:
+    """Show what stages cost: seconds and memory, as learnt from those that were accepted.
+
+    A row for each stage, level of theory and partition, at the middle size of its records.
+    """
+    with open_farm() as (_, store):
+        model = CostModel.from_document(store.fleet.costs())
+    show_costs(model, stdout())
 
 
 @command.command()

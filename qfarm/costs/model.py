@@ -273,39 +273,3 @@ def _read(kind: type[_Entry], entries: JsonValue | None) -> Iterator[_Entry]:
             yield kind.model_validate(entry)
         except ValidationError:
             continue
-
-
-HEADINGS: Final = (
-    "partition",
-    "stage",
-    "level",
-    "records",
-    "grows with",
-    "size",
-    "seconds",
-    "at most (95 %)",
-    "MB",
-)
-"""Of `table`."""
-
-
-def table(model: CostModel) -> tuple[tuple[str, ...], ...]:
-    """What was learnt, for people: a row for each partition and stage, at its middle size."""
-    return tuple(_row(model, line) for line in model.lines if line.of == "seconds")
-
-
-def _row(model: CostModel, line: Line) -> tuple[str, ...]:
-    size = known_elsewhere(line.fit, UNKNOWN.seconds, 1, 1).size
-    foreseen, memory = model.seconds(line.key, size), model.memory_mb(line.key, size)
-    work = model.work(line.level_id, line.stage)
-    return (
-        line.partition or "all",
-        line.stage,
-        work.level.engine if work else line.level_id[:9],
-        str(line.fit.records),
-        f"size^{line.fit.exponent:.1f}",
-        f"{size:.0f}",
-        f"{foreseen.median:.3g}",
-        f"{foreseen.upper95:.3g}",
-        f"{memory.median:.0f}",
-    )

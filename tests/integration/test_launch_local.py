@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from qfarm.costs.model import UNKNOWN, Key, Observation, learn, works
 from qfarm.store.fleet import NodeNote
 from qfarm.store.protocol import StageState
 from qfarm_schemas.failure import FailureKind
 from support import engines, steps
+from support.build import PBE0, stage
 from support.clusters import QFARM, kill
 from support.local_farm import QUICK, LocalFarm, farm
 from support.wait import gone, lives, until
@@ -97,6 +99,15 @@ def shown(farm: LocalFarm, job: str) -> None:
     missing = farm.say("launcher", "logs", "--job", "cpu-nobody")
     assert missing.code == 1
     assert "there is no log of a job 'cpu-nobody'" in missing.err
+
+
+def test_what_was_learnt_of_costs_is_shown(farm: LocalFarm) -> None:
+    assert "Nothing is learnt yet" in farm.say("launcher", "costs").out
+    key = Key("cpu", PBE0.id, "single_point")
+    model = learn([Observation(key, 100.0, 30.0, 1000.0)] * 9, works([(stage(), UNKNOWN)]))
+    farm.store.fleet.keep_costs(model.as_document())
+    *_, row = farm.say("launcher", "costs").out.splitlines()
+    assert row.split()[:6] == ["cpu", "single_point", "pyscf", "PBE0+MBD/tight", "9", "100"]
 
 
 def test_what_cannot_be_launched_is_said(farm: LocalFarm) -> None:

@@ -1,5 +1,7 @@
 """The cost model: which line counts, what documents it bears, what people see."""
 
+import io
+import math
 import random
 from typing import Any
 
@@ -7,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
+from qfarm.cli import costs
 from qfarm.costs.fit import Guess
 from qfarm.costs.model import (
     EVERYWHERE,
-    HEADINGS,
     UNKNOWN,
     CostModel,
     Key,
@@ -19,7 +22,6 @@ from qfarm.costs.model import (
     Start,
     Work,
     learn,
-    table,
     works,
 )
 from qfarm_schemas.level import LevelOfTheory
@@ -159,10 +161,24 @@ def test_a_document_of_another_version_is_not_read() -> None:
 
 
 def test_people_see_a_row_for_each_partition() -> None:
-    rows = table(MODEL)
+    rows = costs.rows(MODEL)
     assert [row[0] for row in rows] == ["all", "cpu", "night"]
-    assert {len(row) for row in rows} == {len(HEADINGS)}
-    assert rows[1][1:5] == ("single_point", "pyscf", "200", "size^2.0")
+    assert {len(row) for row in rows} == {len(costs.HEADINGS)}
+    assert rows[1][1:5] == ("single_point", "pyscf", "PBE0+MBD/tight", "200")
+    size, seconds, at_most, memory = (float(rows[1][n]) for n in (5, 7, 8, 9))
+    assert rows[1][6] == "size^2.0"
+    assert seconds == pytest.approx(30 * (size / 100) ** 2, rel=0.1)
+    assert at_most == pytest.approx(seconds * math.exp(1.645 * 0.2), rel=0.1)
+    assert memory == pytest.approx(1000, rel=0.05)
+
+
+def test_people_see_that_nothing_is_learnt() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    costs.show(CostModel(), console)
+    assert console.file.getvalue().startswith("Nothing is learnt yet")  # type: ignore[attr-defined]
+    console = Console(file=io.StringIO(), width=120)
+    costs.show(MODEL, console)
+    assert "at most (95 %)" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_work_knows_its_level() -> None:
