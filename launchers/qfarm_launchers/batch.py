@@ -24,14 +24,13 @@ from qfarm_launchers.schedulers.base import (
     UnreadableError,
     first_line,
 )
-from qfarm_launchers.schedulers.words import REMEDIES, Limit, away, gone, limit
+from qfarm_launchers.schedulers.words import REMEDIES, away, gone, limit
 from qfarm_schemas.config import Partition
 
 __all__ = [
     "BatchSystem",
     "Ending",
     "EndingKind",
-    "Limit",
     "QueueState",
     "Queued",
     "Refused",
@@ -49,15 +48,7 @@ AT_ONCE: Final = 100
 
 
 class Refused(UserError):  # noqa: N818 (it is what happened, not a fault of ours)
-    """A scheduler takes a job not, or does not do as asked; in its own words.
-
-    Attributes
-    ----------
-    limit : Limit
-        What it may be about; `Limit.JOBS` passes by itself.
-    """
-
-    limit: Limit = Limit.UNKNOWN
+    """A scheduler takes a job not, or does not do as asked; in its own words."""
 
 
 class BatchSystem:
@@ -224,11 +215,8 @@ class BatchSystem:
     def _refused(self, said: str) -> UserError:
         if away(said):
             return self._away(said)
-        kind = limit(said)
-        error = Refused(
+        return Refused(
             f"scheduler {self.partition.scheduler!r} refused a job of partition "
             f"{self.partition.name!r}: {' '.join(said.split())}",
-            REMEDIES[kind],
+            REMEDIES[limit(said)],
         )
-        error.limit = kind
-        return error

@@ -11,12 +11,12 @@ from qfarm_launchers.batch import (
     BatchSystem,
     Ending,
     EndingKind,
-    Limit,
     QueueState,
     Refused,
     SchedulerAway,
 )
 from qfarm_launchers.cluster import JobOrder
+from qfarm_launchers.schedulers.words import REMEDIES, Limit
 from qfarm_schemas.config import Partition
 from support.sge import GridEngine
 from support.wait import until
@@ -111,7 +111,7 @@ def test_refusals_say_what_grid_engine_says(
     system = batch(farm, **changes)
     with pytest.raises(Refused, match="Unable to run job: ") as caught:
         system.submit(order(farm))
-    assert caught.value.limit is limit
+    assert caught.value.remedy == REMEDIES[limit]
     assert system.queue() == {}
 
 

@@ -11,12 +11,12 @@ import pytest
 from qfarm_launchers.batch import (
     BatchSystem,
     EndingKind,
-    Limit,
     QueueState,
     Refused,
     SchedulerAway,
 )
 from qfarm_launchers.cluster import JobOrder
+from qfarm_launchers.schedulers.words import REMEDIES, Limit
 from qfarm_schemas.config import Partition
 from support.slurm import Slurm
 from support.wait import until
@@ -151,7 +151,7 @@ def test_refusals_say_what_slurm_says(farm: Path, changes: dict[str, object], li
     batch = BatchSystem(partition(**changes))
     with pytest.raises(Refused, match="sbatch: error: ") as caught:
         batch.submit(order(farm))
-    assert caught.value.limit is limit
+    assert caught.value.remedy == REMEDIES[limit]
     assert batch.queue() == {}
 
 

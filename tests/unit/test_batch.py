@@ -9,7 +9,6 @@ import pytest
 from qfarm_launchers.batch import (
     BatchSystem,
     EndingKind,
-    Limit,
     QueueState,
     Refused,
     SchedulerAway,
@@ -17,6 +16,7 @@ from qfarm_launchers.batch import (
 )
 from qfarm_launchers.cluster import JobOrder, choice
 from qfarm_launchers.commands import environment, run
+from qfarm_launchers.schedulers.words import REMEDIES, Limit
 from qfarm_schemas.config import Partition
 from support.commands import Commands
 
@@ -80,7 +80,7 @@ def test_refusals_are_shown_in_the_scheduler_s_words(
     commands.say(command, "so far\n", "would exceed the user limit of jobs\n", 1)
     with pytest.raises(Refused, match="would exceed the user limit of jobs so far") as caught:
         BatchSystem(partition(scheduler)).submit(order(tmp_path))
-    assert caught.value.limit is Limit.JOBS
+    assert caught.value.remedy == REMEDIES[Limit.JOBS]
     commands.say(command, "", "Unable to contact the server\n", 1)
     with pytest.raises(SchedulerAway, match="Unable to contact the server"):
         BatchSystem(partition(scheduler)).submit(order(tmp_path))

@@ -215,8 +215,6 @@ class Dialect:
         How to ask whether it takes jobs.
     job_variable : str
         Environment variable of a job with its id.
-    nodes_variable : str
-        Environment variable with its nodes, or with the file that lists them; may be empty.
     end_variable : str
         Environment variable with the time when its walltime ends, s since 1970; may be empty.
     identity : str
@@ -228,10 +226,6 @@ class Dialect:
     clean : str
         Regular expression of environment variables that its commands must not see: they would
         change what is asked for or shown.
-    by_stdin : bool
-        Whether it reads the job script from standard input.
-    leaves_out : bool
-        Whether it can leave hosts out.
     """
 
     name: str
@@ -243,11 +237,8 @@ class Dialect:
     ids: Callable[[str], list[str]] | None = None
     accounts: tuple[Account, ...] = ()
     gate: Gate | None = None
-    nodes_variable: str = ""
     end_variable: str = ""
     clean: str = r"(?!)"
-    by_stdin: bool = False
-    leaves_out: bool = True
     identity: str = ""
     escape: Callable[[str], str] = str
     prologue: Callable[[list[str]], list[str]] = list

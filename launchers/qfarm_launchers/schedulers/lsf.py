@@ -162,6 +162,4 @@ DIALECT: Final = Dialect(
         Account(lambda job: ["bhist", "-l", job], read_history),
     ),
     job_variable="LSB_JOBID",
-    nodes_variable="LSB_MCPU_HOSTS",
-    by_stdin=True,
 )

@@ -144,5 +144,4 @@ DIALECT: Final = Dialect(
     read_queue=read_queue,
     accounts=(Account(lambda job: ["oarstat", "-j", job, "-J"], read_account),),
     job_variable="OAR_JOB_ID",
-    nodes_variable="OAR_NODEFILE",
 )

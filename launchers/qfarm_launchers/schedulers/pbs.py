@@ -152,8 +152,6 @@ DIALECT: Final = Dialect(
         Account(lambda job: ["qstat", "-f", job], read_account),
     ),
     job_variable="PBS_JOBID",
-    nodes_variable="PBS_NODEFILE",
     identity="${PBS_JOBID%%.*}",  # the number alone, as after qsub
     clean=r"PBS_(?!CONF|EXEC|HOME|SERVER|DEFAULT)",
-    leaves_out=False,
 )

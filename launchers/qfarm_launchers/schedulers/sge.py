@@ -138,5 +138,4 @@ DIALECT: Final = Dialect(
     read_queue=read_queue,
     accounts=(Account(lambda job: ["qacct", "-j", job], read_account),),
     job_variable="JOB_ID",
-    nodes_variable="PE_HOSTFILE",
 )

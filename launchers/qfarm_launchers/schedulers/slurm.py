@@ -176,7 +176,6 @@ DIALECT: Final = Dialect(
     ),
     gate=Gate(["sinfo", "--format=%P|%a|%T"], read_sinfo),
     job_variable="SLURM_JOB_ID",
-    nodes_variable="SLURM_JOB_NODELIST",
     end_variable="SLURM_JOB_END_TIME",  # not in all versions
     clean=r"SLURM_(?!CONF)|SLURMD_|S(ALLOC|BATCH|RUN|QUEUE|INFO|ACCT|CANCEL)_",
 )
