@@ -192,8 +192,11 @@ def test_a_paused_partition_s_stages_spill_until_it_is_resumed(farm: ClusterFarm
     def by(partition: str) -> int:
         return sum(one.worker.partition == partition for one in made(farm, large))
 
-    def all_by(partition: str) -> bool:
-        return {one.worker.partition for one in farm.store.running()} == {partition}
+    def only(partition: str, other: str, stages: int) -> bool:
+        """Whether the next so many stages are done by the one, and none by the other."""
+        own, others = by(partition), by(other)
+        until(lambda: by(partition) >= own + stages, 30)
+        return by(other) == others
 
     with farm.launcher("cpu", start=START):
         until(lambda: made(farm, small), 60)  # a job is there, and waits for more
@@ -202,19 +205,12 @@ def test_a_paused_partition_s_stages_spill_until_it_is_resumed(farm: ClusterFarm
         until(lambda: by("cpu") >= 2, 20)
         farm.qfarm("launcher", "resume", "gpu")
         with farm.launcher("gpu", start=START):
-            until(lambda: all_by("gpu"), 60)
-            before = by("cpu")
+            # a job hears of it within some seconds, and ends what it has begun
+            until(lambda: only("gpu", "cpu", 2), 60)
             farm.qfarm("launcher", "pause", "gpu")
-            until(lambda: by("cpu") >= before + 2, 20)
-            until(lambda: all_by("cpu"), 10)
-            there = by("gpu")
-            until(lambda: by("cpu") >= before + 4, 20)
-            assert by("gpu") == there
+            until(lambda: only("cpu", "gpu", 2), 60)
             farm.qfarm("launcher", "resume", "gpu")
-            until(lambda: all_by("gpu"), 20)
-            after = by("cpu")
-            until(lambda: by("gpu") >= there + 8, 20)
-            assert by("cpu") == after
+            until(lambda: only("gpu", "cpu", 6), 60)
     at_gpu = [one for one in made(farm, large) if one.worker.partition == "gpu"]
     seen = {(one.worker.name.rpartition(".")[2], one.engine_version) for one in at_gpu}
     assert seen == {("0", "sees 0"), ("1", "sees 1")}  # of the devices that Slurm gave the job

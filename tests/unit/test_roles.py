@@ -19,8 +19,8 @@ def person(*roles: str) -> Person:
     ("command", "roles", "what", "needed"),
     [
         ('insert: "fireworks"', ["dashboard"], "write to 'fireworks'", "submitter (submit"),
-        ('insert: "records"', ["submitter"], "write to 'records'", "worker (`qfarm run`)"),
-        ('update: "launches"', ["submitter"], "write to 'launches'", "worker (`qfarm run`)"),
+        ('insert: "records"', ["submitter"], "write to 'records'", "worker (`qfarm run`, `qfarm launch`)"),
+        ('update: "launches"', ["submitter"], "write to 'launches'", "worker (`qfarm run`, `qfarm launch`)"),
         ('findAndModify: "fireworks"', [], "write to 'fireworks'", "submitter (submit"),
         ('find: "fireworks"', [], "read 'fireworks'", "dashboard (status"),
         ('drop: "records"', ["worker"], "drop 'records'", "admin ("),
