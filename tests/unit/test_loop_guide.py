@@ -1,12 +1,14 @@
 """The pull loop and its guide: how long it waits, for what, and what it leaves to other hosts."""
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from math import inf
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from qfarm.store.protocol import Refusal
 from qfarm.store.wish import ANYTHING, SIGHT, Ahead, Wish
 from qfarm_schemas.attempt import Attempt
 from qfarm_schemas.config import LeaseConfig
@@ -50,14 +52,17 @@ class Queue:
     busy_until: float = inf
     claims: list[tuple[float, Wish]] = field(default_factory=list)
     length: int = 0
+    refuse_at: int | None = None  # which claim finds something, a refusal
     asked: list[Wish] = field(default_factory=list)
     clock: float = 0.0
 
-    def claim(self, worker: object, lease: float, wish: Wish = ANYTHING) -> None:
+    def claim(self, worker: object, lease: float, wish: Wish = ANYTHING) -> Refusal | None:
         self.claims.append((self.clock, wish))
         if wish.fits is not None:
             for _ in range(min(self.length, wish.sight)):
                 assert not wish.fits(AHEAD)
+        found = len(self.claims) - 1 == self.refuse_at
+        return Refusal(1, "not ours", datetime.now(UTC)) if found else None
 
     def busy(self, partition: str, wish: Wish = ANYTHING) -> bool:
         self.asked.append(wish)
@@ -137,6 +142,14 @@ def test_a_loop_that_finds_nothing_looks_farther_and_farther(queue: Queue) -> No
     assert [wish.sight for wish in queue.asked] == [FARTHEST], "it ends when it has seen all"
 
 
+def test_a_claim_that_finds_something_keeps_its_sight(queue: Queue) -> None:
+    queue.length, queue.refuse_at = 40_000, 2
+    looping(queue, Guided(idle_seconds=0.1, what=PICKY)).run()
+    first, _, near, again = (wish.sight for _, wish in queue.claims[:4])
+    assert (first, near) == (SIGHT, SIGHT), "the look before was not far ago"
+    assert again == 2 * SIGHT
+
+
 def test_it_looks_no_farther_than_the_end_of_the_queue(queue: Queue) -> None:
     queue.length = 1000
     looping(queue, Guided(idle_seconds=60.0, what=PICKY)).run()
@@ -180,8 +193,18 @@ def test_after_a_far_look_the_next_are_near_for_a_while() -> None:
     assert sight.in_vain(15.9), "it has not looked far"
     assert sight.within(PICKY, 16.0).sight == FARTHEST
     assert not sight.in_vain(16.0), "the queue is short now"
-    assert sight.within(ANYTHING, 17.0) == ANYTHING
-    assert not sight.in_vain(17.0)
+
+
+def test_who_takes_everything_now_has_seen_everything() -> None:
+    sight = Sight()
+    wish = sight.within(PICKY, 0.0)
+    assert wish.fits is not None
+    for _ in range(SIGHT):
+        wish.fits(AHEAD)
+    assert sight.in_vain(0.0)
+    assert sight.within(PICKY, 0.1).sight == SIGHT
+    assert sight.within(ANYTHING, 0.2) == ANYTHING
+    assert not sight.in_vain(0.2)
 
 
 def test_a_drain_is_looked_up_before_each_claim(queue: Queue) -> None:
