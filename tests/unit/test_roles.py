@@ -15,12 +15,15 @@ def person(*roles: str) -> Person:
     return Person("anna", roles, "qfarm", "db:27017")
 
 
+COMPUTES = "worker (`qfarm run`, `qfarm launch`)"
+
+
 @pytest.mark.parametrize(
     ("command", "roles", "what", "needed"),
     [
         ('insert: "fireworks"', ["dashboard"], "write to 'fireworks'", "submitter (submit"),
-        ('insert: "records"', ["submitter"], "write to 'records'", "worker (`qfarm run`, `qfarm launch`)"),
-        ('update: "launches"', ["submitter"], "write to 'launches'", "worker (`qfarm run`, `qfarm launch`)"),
+        ('insert: "records"', ["submitter"], "write to 'records'", COMPUTES),
+        ('update: "launches"', ["submitter"], "write to 'launches'", COMPUTES),
         ('findAndModify: "fireworks"', [], "write to 'fireworks'", "submitter (submit"),
         ('find: "fireworks"', [], "read 'fireworks'", "dashboard (status"),
         ('drop: "records"', ["worker"], "drop 'records'", "admin ("),
