@@ -60,7 +60,7 @@ def test_jobs_come_for_what_waits_and_none_stays(farm: LaunchedFarm) -> None:
         until(lambda: all_done(farm), 60)
         until(lambda: not farm.jobs("cpu"), 40)
         until(lambda: not queue())
-        assert farm.status("cpu")["jobs"] == 0
+        until(lambda: farm.status("cpu")["jobs"] == 0)  # it says what its last look saw
     (job,) = farm.jobs("cpu", ended=True)
     assert (job.attempts, job.why) == (6, "")
     made = [one for plan in plans for one in attempts(farm, plan.fragment.id)]
