@@ -178,7 +178,7 @@ def test_sigterm_ends_a_launcher_and_not_its_jobs(farm: LocalFarm) -> None:
     with farm.launcher("cpu", start=QUICK) as launcher:
         engine = waits(farm)
         launcher.send_signal(signal.SIGTERM)
-        assert finish(launcher, 5) == 0
+        assert finish(launcher, 20) == 0
     assert (
         "The launcher has ended; 1 job goes on without it."
         in (farm.root / "launcher.err").read_text()
