@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf, isfinite
 from pathlib import Path
@@ -15,10 +15,8 @@ from structlog.typing import FilteringBoundLogger
 
 from qfarm.config import Farm
 from qfarm.errors import StoreError, UserError
-from qfarm.routing import levels_of, may_take
 from qfarm.store.fleet import Demand, Fleet, Gate, JobState, Standing
 from qfarm.store.protocol import Running
-from qfarm.store.wish import Wish
 from qfarm_launchers import outlook, scaling
 from qfarm_launchers.batch import Refused, SchedulerAway
 from qfarm_launchers.cluster import job_name
@@ -29,7 +27,7 @@ from qfarm_schemas.attempt import Worker
 from qfarm_schemas.config import Partition
 from qfarm_workers.appraisal import Foresight
 from qfarm_workers.lifetime import job_lifetime
-from qfarm_workers.orders import at_rest
+from qfarm_workers.orders import at_rest, wish_of
 
 READY: Final = 20_000
 MOST_READY: Final = 200_000
@@ -180,7 +178,8 @@ class Keeper:
         self, running: Sequence[Running], foresight: Foresight, levels: Mapping[str, str]
     ) -> None:
         standings = {one.name: one for one in self.fleet.standings()}
-        wish = self._wish(levels, standings)
+        partitions = self.farm.config.partitions
+        wish = wish_of(self.partition, partitions, standings.values(), levels)
         most = max(READY, min(MOST_READY, scaling.most_ready(self._sample, self._limits)))
         rest = (
             self.roster.present,
@@ -189,7 +188,7 @@ class Keeper:
             self.partition,
             self._now,
             self._limits.life,
-            at_rest(self.farm.config.partitions, standings),
+            at_rest(partitions, standings),
         )
         name = self.partition.name
         self._demand = self.fleet.demand(name, wish, most, SAMPLE)
@@ -245,30 +244,13 @@ class Keeper:
             self.roster.cancel(self.roster.present, "stopped by the user")
 
     def _order(self, suspects: Collection[str]) -> JobOrder:
-        ranks = [engine.ranks for engine in self.farm.config.engines.values()]
-        return JobOrder(
-            name=job_name(self.partition.name, token_hex(3)),
-            farm=self.farm.root,
-            log_folder=logs_of(self.farm),
-            python=self.partition.python or sys.executable,
-            exclude=self._left_out(suspects),
-            ranks=max(ranks, default=1),
-            module=self.module,
-        )
+        order = order_of(self.farm, self.partition, token_hex(3))
+        return replace(order, exclude=self._left_out(suspects), module=self.module)
 
     def _left_out(self, suspects: Collection[str]) -> tuple[str, ...]:
         """Those on which its jobs ran: of a name that it does not know, Slurm refuses the job."""
         own = {note.host for note in self.roster.known}
         return tuple(sorted(own.intersection(suspects)))
-
-    def _wish(self, levels: Mapping[str, str], standings: Mapping[str, Standing]) -> Wish:
-        """What its workers may take, with what spills over from closed partitions."""
-        closed = {name for name, one in standings.items() if one.closed} - {self.partition.name}
-        return Wish(
-            partitions=may_take(self.partition, self.farm.config.partitions, closed),
-            stages=self.partition.takes_stages,
-            levels=levels_of(self.partition, levels),
-        )
 
     @property
     def _now(self) -> datetime:
@@ -325,3 +307,15 @@ class Keeper:
 def logs_of(farm: Farm) -> Path:
     """Folder of the logs of batch jobs."""
     return farm.folder / "log" / "jobs"
+
+
+def order_of(farm: Farm, partition: Partition, number: str) -> JobOrder:
+    """The order of a job of a partition, with nothing left out."""
+    ranks = [engine.ranks for engine in farm.config.engines.values()]
+    return JobOrder(
+        name=job_name(partition.name, number),
+        farm=farm.root,
+        log_folder=logs_of(farm),
+        python=partition.python or sys.executable,
+        ranks=max(ranks, default=1),
+    )

@@ -26,7 +26,7 @@ from qfarm_launchers import commands, log
 from qfarm_launchers.batch import BatchSystem
 from qfarm_launchers.daemon import LOOK_SECONDS, Daemon
 from qfarm_launchers.interrupts import Ends
-from qfarm_launchers.keeper import Keeper, logs_of
+from qfarm_launchers.keeper import Keeper, logs_of, order_of
 from qfarm_launchers.roster import Roster
 from qfarm_schemas.attempt import Worker
 from qfarm_schemas.config import Partition
@@ -86,14 +86,11 @@ def command(
 
 def print_scripts(farm: Farm, options: Options) -> None:
     """Print what would be submitted; nothing is asked of a scheduler or the database."""
-    from qfarm_launchers.cluster import JobOrder, choice, job_name
+    from qfarm_launchers.cluster import choice
     from qfarm_launchers.jobs import script
 
     for partition in chosen(farm, options.partitions):
-        python = partition.python or sys.executable
-        name, logs = job_name(partition.name, "000000"), logs_of(farm)
-        ranks = max([one.ranks for one in farm.config.engines.values()], default=1)
-        order = JobOrder(name, farm.root, logs, python, ranks=ranks)
+        order = order_of(farm, partition, "000000")
         sys.stdout.write(f"# partition {partition.name}: a job for {partition.scheduler}\n")
         sys.stdout.write(script(choice(partition, order)).rstrip() + "\n\n")
 

@@ -26,7 +26,7 @@ from qfarm_launchers import log
 from qfarm_launchers.cluster import job_name
 from qfarm_launchers.interrupts import Ends
 from qfarm_launchers.keeper import logs_of
-from qfarm_workers.identity import gone, this_process
+from qfarm_workers.identity import launched, this_process
 
 command = typer.Typer(no_args_is_help=True, help="Status, drain, pause, stop of launchers.")
 
@@ -91,7 +91,7 @@ def stop(
         return
     with open_farm() as (farm, store):
         names = [one.name for one in chosen(farm, partitions or ())]
-        without = [name for name in names if not _alive(store.fleet.standing(name))]
+        without = [name for name in names if not launched(store.fleet.standing(name))]
         for name in names:
             if name not in without:
                 store.fleet.ask(name, Gate.STOPPING)
@@ -144,28 +144,22 @@ def logs(
 
 def _row(farm: Farm, name: str, standing: Standing) -> dict[str, Any]:
     found = (one for one in farm.config.partitions if one.name == name)
-    partition, look = next(found, None), standing.look if _alive(standing) else {}
+    partition, look = next(found, None), standing.look if launched(standing) else {}
     return {
         "partition": name,
         "scheduler": "elsewhere" if partition is None else partition.scheduler,
         "state": "refused" if standing.refused and not standing.gate.closed else standing.gate,
         "launcher": _who(standing),
-        "alive": _alive(standing),
+        "alive": launched(standing),
         **{key: look.get(key) for key in ("jobs", "pending", "slots", "attempts", "ready", "left")},
         "why": look.get("trouble") or standing.refused or look.get("why") or "",
     }
 
 
 def _who(standing: Standing) -> str:
-    if standing.launcher is None or not _alive(standing):
+    if standing.launcher is None or not launched(standing):
         return "none"
     return f"{standing.launcher.host}:{standing.launcher.pid}"
-
-
-def _alive(standing: Standing) -> bool:
-    """Whether a launcher lives; one of this host is looked for itself."""
-    dead = standing.launcher is not None and gone(standing.launcher)
-    return standing.alive and not dead
 
 
 def _all(farm: Farm, standings: Iterable[str]) -> tuple[str, ...]:
@@ -213,7 +207,7 @@ def _end_launchers(partitions: Sequence[str] | None) -> None:
     """Take the partitions from their launchers, which end when they see it."""
     with open_farm() as (farm, store):
         for partition in chosen(farm, partitions or ()):
-            if _alive(store.fleet.standing(partition.name)):
+            if launched(store.fleet.standing(partition.name)):
                 _take_away(store, partition.name)
                 print(f"the launcher of {partition.name} ends within seconds; its jobs go on")
             else:

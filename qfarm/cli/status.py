@@ -18,10 +18,9 @@ from qfarm.cli.farm import open_farm
 from qfarm.cli.table import fitted
 from qfarm.cli.untaken import untaken
 from qfarm.cli.wording import RUN, SHORTEST_ID, counted, duration, rung_words, working
-from qfarm.store.fleet import Standing
 from qfarm.store.protocol import Row, Running, Selection, StageCount, StageState, Store
 from qfarm_schemas.config import Partition
-from qfarm_workers.identity import gone
+from qfarm_workers.identity import launched
 
 FAILURES_READ: Final = 10_000
 """Failed stages that are grouped; more would make `status` slow and change nothing."""
@@ -106,16 +105,10 @@ def read(store: Store, partitions: Sequence[Partition] = ()) -> Status:
         failures=grouped(store.rows(Selection(state=StageState.FAILED))) if failed else (),
         refused=len(store.refusals()),
         now=datetime.now(UTC),
-        launched=any(_lives(standing) for standing in store.fleet.standings()),
+        launched=any(launched(standing) for standing in store.fleet.standings()),
         untaken=untaken(store.fleet, partitions) if ready and partitions else (),
         work=working(partitions),
     )
-
-
-def _lives(standing: Standing) -> bool:
-    """Whether a partition's launcher lives; one of this host may be known to be dead."""
-    dead = standing.launcher is not None and gone(standing.launcher)
-    return standing.alive and not dead
 
 
 def grouped(rows: Iterable[Row]) -> tuple[FailureGroup, ...]:

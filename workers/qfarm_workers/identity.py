@@ -8,6 +8,7 @@ from typing import Final
 
 import psutil
 
+from qfarm.store.fleet import Standing
 from qfarm_schemas.attempt import Worker
 
 CLOCK_TOLERANCE: Final = 5.0
@@ -33,6 +34,12 @@ def node_name(environment: Mapping[str, str] | None = None) -> str:
     """Name of this node: as Slurm knows it, which alone can leave it out, else the host's."""
     variables = os.environ if environment is None else environment
     return variables.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def launched(standing: Standing) -> bool:
+    """Whether the launcher of a partition lives; one of this host is looked for itself."""
+    dead = standing.launcher is not None and gone(standing.launcher)
+    return standing.alive and not dead
 
 
 def gone(worker: Worker) -> bool:

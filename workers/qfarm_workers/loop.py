@@ -15,7 +15,6 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 from qfarm import config
 from qfarm.config import Farm
 from qfarm.errors import ConfigError, ScratchFullError, StoreError
-from qfarm.routing import levels_of, may_take
 from qfarm.sites import scratch_of
 from qfarm.store import open_store
 from qfarm.store.protocol import Claim, Refusal, Store
@@ -31,6 +30,7 @@ from qfarm_workers.hand import Hand
 from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
 from qfarm_workers.lifetime import Lifetime, lifetime
+from qfarm_workers.orders import wish_of
 from qfarm_workers.process import EngineProcess, Flag
 from qfarm_workers.restart import Restarts
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
@@ -342,14 +342,9 @@ def at_work(
 
 def static_wish(farm: Farm, partition: Partition, store: Store) -> Wish:
     """What a partition takes, as it is now; nothing fits better or worse."""
-    standings = patiently(store.fleet.standings)
-    closed = frozenset(standing.name for standing in standings if standing.closed)
     levels = patiently(store.fleet.levels) if partition.takes_engines else {}
-    return Wish(
-        partitions=may_take(partition, farm.config.partitions, closed - {partition.name}),
-        stages=partition.takes_stages,
-        levels=levels_of(partition, levels),
-    )
+    standings = patiently(store.fleet.standings)
+    return wish_of(partition, farm.config.partitions, standings, levels)
 
 
 def partition_of(partitions: tuple[Partition, ...], name: str) -> Partition:

@@ -3,15 +3,16 @@
 A slot never asks the database whether it may go on: its job does, once for all of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any, NamedTuple, Protocol
 
 from pydantic import JsonValue
 
-from qfarm.routing import may_take
+from qfarm.routing import levels_of, may_take
 from qfarm.store.fleet import Gate, Standing
+from qfarm.store.wish import Wish
 from qfarm_schemas.config import Partition
 
 
@@ -116,13 +117,41 @@ def renewed(
     """Orders as they follow from how the partitions stand. Pure."""
     own = standings.get(partition.name)
     gate = own.gate if own is not None else Gate.OPEN
-    closed = {name for name, standing in standings.items() if standing.closed}
     return replace(
         orders,
         drain=gate.closed or not may_claim,
         over=gate in (Gate.DRAINING, Gate.STOPPING) or not may_claim,
-        partitions=may_take(partition, partitions, closed - {partition.name}),
+        partitions=may_take(partition, partitions, closed_others(partition, standings.values())),
         closed=at_rest(partitions, standings),
+    )
+
+
+def closed_others(partition: Partition, standings: Iterable[Standing]) -> frozenset[str]:
+    """Closed partitions besides one, whose own workers are told by their orders. Pure."""
+    return frozenset(one.name for one in standings if one.closed) - {partition.name}
+
+
+def wish_of(
+    partition: Partition,
+    partitions: Sequence[Partition],
+    standings: Iterable[Standing],
+    levels: Mapping[str, str],
+) -> Wish:
+    """What workers of a partition may take, with what spills over from closed ones. Pure.
+
+    Parameters
+    ----------
+    partition, partitions : Partition, sequence of Partition
+        Whose workers, and all that there are.
+    standings : iterable of Standing
+        How they stand.
+    levels : mapping
+        Id -> engine of each level of theory in the queue.
+    """
+    return Wish(
+        partitions=may_take(partition, partitions, closed_others(partition, standings)),
+        stages=partition.takes_stages,
+        levels=levels_of(partition, levels),
     )
 
 
