@@ -19,14 +19,16 @@ forward() {
 
 is_open() { (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
 
+is_wanted() { kill -0 "$caller" 2>/dev/null; }
+
 keep() {
     local ssh=
     trap 'kill "$ssh" 2>/dev/null; exit' TERM
-    while kill -0 "$caller" 2>/dev/null; do
+    while is_wanted; do
         if ! is_open; then
             forward "$@" &
             ssh=$!
-            while kill -0 "$ssh" 2>/dev/null && kill -0 "$caller" 2>/dev/null; do sleep 1; done
+            while kill -0 "$ssh" 2>/dev/null && is_wanted; do sleep 1; done
             kill "$ssh" 2>/dev/null
             wait "$ssh" 2>/dev/null
         fi
@@ -37,6 +39,7 @@ keep() {
 keep "$@" </dev/null >/dev/null &
 while ((SECONDS < patience)); do
     is_open && exit 0
+    is_wanted || exit 1
     sleep 0.2
 done
 echo "tunnel.sh: 127.0.0.1:$port did not open within $patience s; see: ssh -v -N $login" >&2

@@ -126,7 +126,7 @@ class Centre:
         return [one for one in psutil.process_iter() if str(self.login.config) in words_of(one)]
 
     def ssh(self) -> psutil.Process | None:
-        return next((one for one in self.tunnels() if words_of(one)[0] == "ssh"), None)
+        return next((one for one in self.tunnels() if words_of(one)[:1] == ["ssh"]), None)
 
 
 def words_of(process: psutil.Process) -> list[str]:
@@ -240,7 +240,7 @@ def test_batch_jobs_bring_their_own_tunnel(centre: Centre, store: Store, slurm: 
 
 def test_a_tunnel_that_breaks_is_opened_again(centre: Centre, store: Store) -> None:
     with centre.job("sleep 60") as job:
-        until(centre.ssh)
+        until(lambda: listens(centre.port))
         first = centre.ssh()
         assert first is not None
         first.kill()
@@ -272,6 +272,14 @@ def test_without_a_login_node_the_job_ends(centre: Centre) -> None:
     with centre.job("touch began") as job:
         assert job.wait(30) == 1
     assert "did not open within 4 s" in centre.said
+    assert not (centre.farm / "began").exists()
+
+
+def test_a_job_that_is_killed_before_its_tunnel_is_open_leaves_none(centre: Centre) -> None:
+    """Nothing of it goes on for the 60 s that a tunnel has to open."""
+    centre.login.stop()
+    with centre.job("touch began"):
+        until(centre.tunnels)
     assert not (centre.farm / "began").exists()
 
 
