@@ -36,8 +36,10 @@ $(VENV)/.test: $(VENV)/.run
 demo: $(VENV)/.run
 	BIN=$(abspath $(BIN)) DEMO=$(DEMO) sh examples/demo.sh
 
+# what waits longest begins first, so that no process is left with it at the end
 test: $(VENV)/.test check
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report= \
+	  tests/e2e tests/integration tests/conformance tests/unit
 	$(BIN)/coverage report --include='$(PURE)' --fail-under=95
 
 check: $(VENV)/.test
