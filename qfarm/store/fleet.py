@@ -112,6 +112,8 @@ class JobNote:
         Why it ended; empty for the usual reasons.
     attempts : int
         Attempts that it committed.
+    worked : bool
+        Whether it has claimed anything that it attempts.
     drain : bool
         Whether it shall claim no more.
     """
@@ -130,6 +132,7 @@ class JobNote:
     seen: datetime | None = None
     why: str = ""
     attempts: int = 0
+    worked: bool = False
     drain: bool = False
 
 
@@ -260,7 +263,7 @@ class Fleet(Protocol):
     def begin(self, job: JobNote) -> None:
         """Write what a job tells when it begins: it runs, where, under which id."""
 
-    def beat(self, name: str, busy: int, attempts: int) -> bool:
+    def beat(self, name: str, busy: int, attempts: int, worked: bool = False) -> bool:
         """Sign of life of a job; whether it may claim (False: it is to drain)."""
 
     def end(self, name: str, why: str = "") -> None:
@@ -274,6 +277,9 @@ class Fleet(Protocol):
 
         With `ended` the last 100 of those that have, too.
         """
+
+    def named(self, names: Sequence[str]) -> tuple[JobNote, ...]:
+        """Jobs by name, of whichever partition, oldest first; those that there ever were."""
 
     def suspect(self, note: NodeNote) -> None:
         """Leave a node alone until a time; a later time stays."""

@@ -4,11 +4,12 @@ They write different fields, so neither undoes what the other says, in whichever
 
     jobs: {_id: name, partition, submitted,
            noted: {state, scheduler_id, slots, host},                by the launcher
-           told: {scheduler_id, slots, host, started, ends, seen, busy, attempts},   by the job
+           told: {scheduler_id, slots, host, started, ends, seen, busy, attempts,
+                  worked},                                            by the job
            drain, ended, why}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -66,9 +67,10 @@ def begin(connection: Connection, job: JobNote) -> None:
     connection.retry(lambda: put(collection, job.name, pipeline))
 
 
-def beat(connection: Connection, name: str, busy: int, attempts: int) -> bool:
+def beat(connection: Connection, name: str, busy: int, attempts: int, worked: bool) -> bool:
     """See `Fleet.beat`."""
     changes: Document = {"told.seen": "$$NOW", "told.busy": busy, "told.attempts": attempts}
+    changes["told.worked"] = worked
     collection = connection.volatile(JOBS)
     found = connection.retry(
         lambda: collection.find_one_and_update(
@@ -102,6 +104,16 @@ def jobs(connection: Connection, partition: str, ended: bool) -> tuple[JobNote, 
     if ended:
         last = [("ended", DESCENDING)]
         found += connection.retry(lambda: list(collection.find(over, sort=last, limit=_SHOWN)))
+    return _notes(found)
+
+
+def named(connection: Connection, names: Sequence[str]) -> tuple[JobNote, ...]:
+    """See `Fleet.named`."""
+    query = {"_id": {"$in": list(names)}}
+    return _notes(connection.retry(lambda: list(connection[JOBS].find(query))))
+
+
+def _notes(found: Iterable[Mapping[str, Any]]) -> tuple[JobNote, ...]:
     notes = [_note(item) for item in found if isinstance(item["_id"], str)]
     return tuple(sorted(notes, key=lambda job: (job.submitted or _LONG_AGO, job.name)))
 
@@ -136,6 +148,7 @@ def _note(document: Mapping[str, Any]) -> JobNote:
         seen=time(told, "seen"),
         why=text(document, "why"),
         attempts=whole(told, "attempts"),
+        worked=told.get("worked") is True,
         drain=document.get("drain") is True,
     )
 

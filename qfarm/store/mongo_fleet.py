@@ -70,9 +70,9 @@ class MongoFleet:
         """See `Fleet.begin`."""
         jobs.begin(self._connection, job)
 
-    def beat(self, name: str, busy: int, attempts: int) -> bool:
+    def beat(self, name: str, busy: int, attempts: int, worked: bool = False) -> bool:
         """See `Fleet.beat`."""
-        return jobs.beat(self._connection, name, busy, attempts)
+        return jobs.beat(self._connection, name, busy, attempts, worked)
 
     def end(self, name: str, why: str = "") -> None:
         """See `Fleet.end`."""
@@ -85,6 +85,10 @@ class MongoFleet:
     def jobs(self, partition: str, ended: bool = False) -> tuple[JobNote, ...]:
         """See `Fleet.jobs`."""
         return jobs.jobs(self._connection, partition, ended)
+
+    def named(self, names: Sequence[str]) -> tuple[JobNote, ...]:
+        """See `Fleet.named`."""
+        return jobs.named(self._connection, names)
 
     def suspect(self, note: NodeNote) -> None:
         """See `Fleet.suspect`."""

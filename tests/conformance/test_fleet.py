@@ -316,6 +316,32 @@ def test_a_job_that_its_scheduler_runs_again(fleet: Fleet) -> None:
     assert (found.state, found.why, found.ended) == (JobState.RUNNING, "", None)
 
 
+def test_a_job_that_has_begun_to_work(fleet: Fleet) -> None:
+    begun(fleet)
+    assert not the_job(fleet).worked
+    assert fleet.beat(JOB.name, 1, 0, True)
+    assert the_job(fleet).worked
+    fleet.end(JOB.name, "preempted")
+    begun(fleet)  # its scheduler runs it again
+    assert not the_job(fleet).worked
+
+
+def test_jobs_are_found_by_name_whether_they_have_ended_or_not(fleet: Fleet) -> None:
+    """More of them than the last hundred that ended, and of any partition."""
+    names = [f"job{number:03}" for number in range(120)]
+    for name in names:
+        fleet.note(JobNote(name, "cpu"))
+        fleet.end(name, f"end of {name}")
+    fleet.note(JobNote("live", "gpu"))
+    fleet.note(JobNote("another", "gpu"))
+    found = fleet.named([*names, "live", "unknown", "$live"])
+    assert {note.name: note.why for note in found} == {
+        **{name: f"end of {name}" for name in names},
+        "live": "",
+    }
+    assert fleet.named([]) == ()
+
+
 def test_a_sign_of_life_of_nobody(fleet: Fleet) -> None:
     assert fleet.beat("unknown", 1, 1)
     assert fleet.jobs("cpu", ended=True) == ()

@@ -103,6 +103,9 @@ class MemoryFleet:
         own = [one for one in self.notes.values() if one.partition == partition]
         return tuple(one for one in own if ended or one.ended is None)
 
+    def named(self, names: Sequence[str]) -> tuple[JobNote, ...]:
+        return tuple(note for name, note in self.notes.items() if name in names)
+
     def drain(self, names: Sequence[str]) -> None:
         self.drained += names
 
