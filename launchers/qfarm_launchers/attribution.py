@@ -67,7 +67,7 @@ _MEANINGS: Final[Mapping[EndingKind, _Meaning]] = MappingProxyType(
 _SHARED: Final = "; another attempt of the same job may have used it"
 
 
-def failure_of(worker: Worker, ending: Ending, slots: int = 1) -> Failure:
+def failure_of(worker: Worker, ending: Ending, slots: int = 1, ranks: int = 1) -> Failure:
     """The failure of an attempt that was lost with its batch job.
 
     Parameters
@@ -79,6 +79,8 @@ def failure_of(worker: Worker, ending: Ending, slots: int = 1) -> Failure:
     slots : int
         Attempts that ran at once in the job. Where there are several, the one that ran out of
         memory is not known, and none of them is given up for it.
+    ranks : int
+        MPI ranks of the attempt. Where there are several, fewer of them may have memory enough.
     """
     lost, meaning = failures.lost_worker(worker.host, worker.pid), _MEANINGS[ending.kind]
     evidence = lost.evidence | _said(ending)
@@ -89,7 +91,8 @@ def failure_of(worker: Worker, ending: Ending, slots: int = 1) -> Failure:
     if kind is FailureKind.OUT_OF_MEMORY and slots > 1:
         kind, cause = FailureKind.LOST_WORKER, cause + _SHARED
     words = f"{cause} (worker {worker.pid} on {worker.host})"
-    return Failure(kind=kind, cause=words, evidence=evidence, remedy=meaning.remedy)
+    made = Failure(kind=kind, cause=words, evidence=evidence, remedy=meaning.remedy)
+    return failures.with_ranks(made, ranks)
 
 
 def _said(ending: Ending) -> dict[str, JsonValue]:

@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final
 
 from qfarm.errors import NotFoundError
-from qfarm.ladder import Ladder
+from qfarm.ladder import Ladder, Retry, decide, settings
 from qfarm.store.protocol import Claim, Ended, Store
 from qfarm_launchers.attribution import EndingOf, failure_of
 from qfarm_schemas.attempt import Attempt, Failure, Worker
@@ -41,6 +41,8 @@ class Reaper:
         How a worker's batch job ended, where that is known: it tells why the worker was lost.
     slots_of : callable or None
         Attempts that run at once in a worker's batch job; None: one.
+    ranks_of : callable or None
+        MPI ranks that a worker's partition starts an engine with, by the engine's name; None: one.
     """
 
     store: Store
@@ -50,6 +52,7 @@ class Reaper:
     killed: bool = False
     ending_of: EndingOf | None = None
     slots_of: Callable[[Worker], int] | None = None
+    ranks_of: Callable[[Worker, str], int] | None = None
 
     def reap(self, gone: Callable[[Worker], bool]) -> list[Attempt]:
         """End the attempts whose worker is gone or gives no sign of life; those that were ended."""
@@ -63,10 +66,11 @@ class Reaper:
 
     def _ended(self, claim: Claim) -> Ended:
         holder = claim.taken_from or claim.worker
-        finished = unfinished(claim, holder, self._why(holder), self._ladder(claim))
+        ladder = self._ladder(claim)
+        finished = unfinished(claim, holder, self._why(claim, holder, ladder), ladder)
         return Ended(claim, finished.attempt, finished.decision)
 
-    def _why(self, holder: Worker) -> Failure:
+    def _why(self, claim: Claim, holder: Worker, ladder: Ladder) -> Failure:
         """Why a worker was lost, as far as anybody can tell."""
         if holder.job == self.me.job and self.killed:
             return failures.interrupted(holder.host, holder.pid)
@@ -74,7 +78,14 @@ class Reaper:
         if ending is None:
             return failures.lost_worker(holder.host, holder.pid)
         slots = self.slots_of(holder) if self.slots_of is not None else 1
-        return failure_of(holder, ending, slots)
+        return failure_of(holder, ending, slots, self._ranks(claim, holder, ladder))
+
+    def _ranks(self, claim: Claim, holder: Worker, ladder: Ladder) -> int:
+        """MPI ranks that the attempt ran with, as `qfarm.engines.launch.ranks` counts them."""
+        ranks = self.ranks_of(holder, claim.stage.level.engine) if self.ranks_of is not None else 1
+        before = decide(claim.history, claim.stage, ladder, claim.submitted.n_atoms)
+        aid = before.rung.memory if isinstance(before, Retry) else ""
+        return max(1, ranks // int(settings(ladder.memory, aid).get("ranks_divisor", 1)))
 
     def _ladder(self, claim: Claim) -> Ladder:
         try:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
+from qfarm.engines import engine
 from qfarm.engines.base import Command, Exit, PythonCall
 from qfarm.engines.endings import ending
-from qfarm.ladder import RESUMABLE
+from qfarm.ladder import RESUMABLE, GiveUp, Retry
 from qfarm.store.protocol import Claim, Store
 from qfarm.store.protocol import Ended as Committed
 from qfarm_launchers.attribution import failure_of
@@ -22,6 +23,7 @@ from qfarm_workers import failures, supervisor
 from qfarm_workers.identity import this_process
 from qfarm_workers.process import Ended as ProcessEnded
 from qfarm_workers.process import Limits, Stopped
+from qfarm_workers.water import LEVELS
 from support import build
 from support.claims import claim
 from support.engines import look_up
@@ -31,6 +33,7 @@ TABLE = Path(__file__).parents[2] / "docs" / "adr" / "0015-blame.md"
 LIMITS = Limits(seconds=90.0, memory_mb=2000)
 LIFE = Limits(seconds=90.0, memory_mb=2000, walltime=True)
 CALL = PythonCall("m")
+AIMS = LEVELS["aims"][0]
 
 
 class Row(NamedTuple):
@@ -312,17 +315,22 @@ def test_every_kind_of_ending_is_known() -> None:
 
 
 class Graves:
-    """One claim to take over."""
+    """One claim to take over; `ended` is what was committed of it."""
+
+    def __init__(self, lost: Claim) -> None:
+        self.lost = lost
+        self.ended: list[Committed] = []
 
     def take_over(self, *arguments: Any) -> Sequence[Claim]:
-        return [claim()]
+        return [self.lost]
 
     def commit_many(self, ended: Sequence[Committed]) -> tuple[bool, ...]:
+        self.ended += ended
         return (True,) * len(ended)
 
 
 def reaped(**fields: Any) -> Attempt:
-    reaper = Reaper(cast(Store, Graves()), this_process("me"), look_up, 10, **fields)
+    reaper = Reaper(cast(Store, Graves(claim())), this_process("me"), look_up, 10, **fields)
     (made,) = reaper.reap(lambda _: True)
     return made
 
@@ -343,6 +351,38 @@ def test_the_reaper_asks_how_the_job_ended() -> None:
     assert asked == [build.WORKER]
     shared = reaped(ending_of=ending_of, slots_of=lambda _: 4)
     assert kind_of(shared) is FailureKind.LOST_WORKER
+
+
+def out_of_memory(history: tuple[Attempt, ...] = (), **fields: Any) -> Committed:
+    """What is committed of an attempt of FHI-aims when the scheduler says so of its job."""
+    number = len(history) + 1
+    graves = Graves(claim(stage=build.stage(level=AIMS), history=history, number=number))
+    told = Ending("OUT_OF_MEMORY", EndingKind.OUT_OF_MEMORY)
+    fields["ending_of"] = lambda _: told
+    Reaper(cast(Store, graves), this_process("me"), engine, 10, **fields).reap(lambda _: True)
+    (made,) = graves.ended
+    return made
+
+
+def test_fewer_ranks_are_tried_whoever_tells_of_the_memory() -> None:
+    """The scheduler, as the worker of the attempt does; with nothing to spare it is the end."""
+    asked: list[tuple[Worker, str]] = []
+
+    def ranks_of(worker: Worker, name: str) -> int:
+        asked.append((worker, name))
+        return 4
+
+    history: tuple[Attempt, ...] = ()
+    rungs, ranks = [], []
+    for _ in range(3):
+        ended = out_of_memory(history, ranks_of=ranks_of)
+        assert isinstance(ended.attempt.outcome, Failure)
+        ranks.append(ended.attempt.outcome.evidence["ranks"])
+        rungs.append(ended.decision.rung.memory if isinstance(ended.decision, Retry) else "")
+        history += (ended.attempt,)
+    assert (rungs, ranks) == (["half-ranks", "quarter-ranks", ""], [4, 2, 1])
+    assert asked == [(build.WORKER, "aims")] * 3
+    assert isinstance(out_of_memory().decision, GiveUp)
 
 
 def test_without_an_account_the_worker_is_lost() -> None:
