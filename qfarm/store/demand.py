@@ -26,6 +26,7 @@ _OF_SAMPLE: Final[Document] = {
     "store.level_id": 1,
     "provenance.partition": 1,
     "provenance.cost": 1,
+    "provenance.rung.basis": 1,
     "result.numbers": 1,
 }
 
@@ -106,6 +107,8 @@ def _samples(found: Iterable[Mapping[str, Any]]) -> Iterable[Sample]:
     for item in found:
         provenance = part(item, "provenance")
         cost = part(provenance, "cost")
+        if text(part(provenance, "rung"), "basis"):
+            continue  # of a smaller basis than the level that was asked for has
         try:
             numbers = decode(_Atoms, {"numbers": part(item, "result").get("numbers")}).numbers
         except ValueError:  # changed by other hands

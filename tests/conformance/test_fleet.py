@@ -24,6 +24,7 @@ from qfarm.store.protocol import Claim, Store
 from qfarm.store.wish import ANYTHING, Ahead, Wish
 from qfarm_schemas.attempt import Cost, Rung, Worker
 from qfarm_schemas.failure import Budget, FailureKind
+from qfarm_schemas.level import BasisTier
 from support.build import stage
 from support.lpad import raw
 from support.threads import at_once
@@ -509,6 +510,18 @@ def test_samples_of_what_was_accepted(store: Store) -> None:
     found = store.fleet.samples(100)
     assert found == (Sample("cpu", "preopt", GFN2.id, "H2O", 3, 12.5, 512.0),) * 30
     assert len(store.fleet.samples(7)) == 7
+
+
+def test_a_smaller_basis_teaches_nothing_of_the_level_asked_for(store: Store) -> None:
+    store.add(plans(3))
+    for basis in (BasisTier.INTERMEDIATE, None, BasisTier.LIGHT):
+        claim = take(store)
+        rung, cost = Rung(basis=basis), Cost(wall_seconds=9.0 if basis is None else 1.0)
+        record = record_of(claim)
+        provenance = record.provenance.model_copy(update={"cost": cost, "rung": rung})
+        record = record.model_copy(update={"provenance": provenance})
+        store.commit(claim, attempt_of(claim, rung=rung), Done(), record)
+    assert [one.wall_seconds for one in store.fleet.samples(10)] == [9.0]
 
 
 def test_costs_are_kept(fleet: Fleet) -> None:
