@@ -30,6 +30,9 @@ JOBID|STATE|EXEC_HOST|REASON|NAME
 16|SUSPENDED|c1|None|cpu-22
 17|PENDING|n/a|AssocMaxJobsLimit|cpu-23
 18|TIMEOUT|c1|TimeLimit|cpu-24
+19|PENDING|n/a|JobHeldUser|cpu-25
+20|PENDING|n/a|launch failed requeued held|cpu-26
+21|PENDING|n/a|AssocGrpCpuLimit|cpu-27
 """
 
 QSTAT_F = """\
@@ -134,6 +137,9 @@ QUEUES: Mapping[str, tuple[str, list[Queued]]] = {
             Queued("15", "cpu-21", PENDING, "", "c2"),
             Queued("16", "cpu-22", OTHER, "", "c1"),
             Queued("17", "cpu-23", PENDING, "AssocMaxJobsLimit"),
+            Queued("19", "cpu-25", OTHER, "JobHeldUser"),
+            Queued("20", "cpu-26", OTHER, "launch failed requeued held"),
+            Queued("21", "cpu-27", PENDING, "AssocGrpCpuLimit"),
         ],
     ),
     "pbs": (
@@ -199,10 +205,82 @@ EMPTY: Mapping[str, str] = {
 }
 
 
+HEADERS = {"slurm": SQUEUE.splitlines(True)[0], "lsf": BJOBS.splitlines(True)[0]}
+
+
 @pytest.mark.parametrize("scheduler", QUEUES)
 def test_the_queue_is_read(scheduler: str) -> None:
     text, expected = QUEUES[scheduler]
     assert dialect(scheduler).read_queue(text) == {job.id: job for job in expected}
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "lsf", "htcondor", "oar", "sge"])
+@pytest.mark.parametrize("sign", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_job_of_a_strange_name_hides_no_other(scheduler: str, sign: str) -> None:
+    text, expected = QUEUES[scheduler]
+    queue = dialect(scheduler).read_queue(text.replace("cpu-20", f"my{sign}job"))
+    assert list(queue) == [job.id for job in expected]
+    assert queue[expected[1].id].name in {f"my{sign}job", "myjob"}
+    assert [job for job in queue.values() if job.id != expected[1].id] == [
+        job for job in expected if job is not expected[1]
+    ]
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "lsf"])
+@pytest.mark.parametrize("rest", ["job", "job|a|b|c|d|e", "3 jobs|a|b|c|d", ""])
+def test_a_job_s_name_may_have_lines(scheduler: str, rest: str) -> None:
+    text, expected = QUEUES[scheduler]
+    queue = dialect(scheduler).read_queue(text.replace("cpu-1f", f"my\n{rest}"))
+    assert list(queue) == [job.id for job in expected]
+    assert queue[expected[0].id].name == "my"
+    assert [queue[job.id] for job in expected[1:]] == expected[1:]
+
+
+@pytest.mark.parametrize("scheduler", ["slurm", "lsf"])
+@pytest.mark.parametrize(
+    "rest", ["?\n", "error: lost\nconnection|refused\n", "99|RUN", "301|RUN|-|a|b\n99|RUN"]
+)
+def test_lines_of_which_none_is_a_job_are_no_queue(scheduler: str, rest: str) -> None:
+    with pytest.raises(UnreadableError, match="fields expected"):
+        dialect(scheduler).read_queue(HEADERS[scheduler] + rest)
+
+
+@pytest.mark.parametrize(
+    ("reason", "state"),
+    [
+        ("JobHeldAdmin", OTHER),
+        ("launch_failed_requeued_held", OTHER),
+        ("PartitionTimeLimit", OTHER),
+        ("DependencyNeverSatisfied", OTHER),
+        ("BadConstraints", OTHER),
+        ("AssocMaxWallDurationPerJobLimit", OTHER),
+        ("QOSMaxCpuPerJobLimit", OTHER),
+        ("Priority", PENDING),
+        ("QOSMaxJobsPerUserLimit", PENDING),
+        ("PartitionNodeLimit", PENDING),  # also while nodes are down
+        ("ReqNodeNotAvail, UnavailableNodes:c1", PENDING),
+    ],
+)
+def test_slurm_s_jobs_that_never_start_are_told(reason: str, state: QueueState) -> None:
+    text = f"JOBID|STATE|EXEC_HOST|REASON|NAME\n12|PENDING|n/a|{reason}|cpu-1f\n"
+    assert slurm.read_queue(text) == {"12": Queued("12", "cpu-1f", state, reason)}
+
+
+def test_slurm_is_asked_for_hidden_partitions_too() -> None:
+    asked = slurm.DIALECT.queue("anna", ())
+    assert asked == ["squeue", "--all", "--user=anna", "--format=%i|%T|%B|%r|%j"]
+    assert slurm.DIALECT.gate is not None
+    assert slurm.DIALECT.gate.command == ["sinfo", "--all", "--format=%P|%a|%T"]
+
+
+@pytest.mark.parametrize("used", ["12.5.", ".", "", "1" * 5000, "s"])
+def test_a_strange_account_of_sge_is_no_error(used: str) -> None:
+    ending = dialect("sge").accounts[0].read(QACCT.format("0", "3", used))
+    assert ending is not None
+    assert ending.exit_code == 3
+    strange = dialect("sge").accounts[0].read("failed 0\nexit_status ")
+    assert strange is not None
+    assert strange.exit_code is None
 
 
 @pytest.mark.parametrize("scheduler", EMPTY)

@@ -1,5 +1,6 @@
 """Dialect: what is special to one scheduler, as data and pure functions."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,6 +12,9 @@ from qfarm_schemas.config import Partition
 
 NAME_LENGTH: Final = 15
 """Characters of a job's name: PBS takes no more."""
+
+ID: Final = r"\d\S*"
+"""Regular expression of a job's id, as ``12``, ``12_3`` or ``12[1-5]``."""
 
 
 class QueueState(StrEnum):
@@ -223,6 +227,9 @@ class Dialect:
         A word of the worker's command -> how the job script writes it.
     prologue : callable
         Shell lines before the worker -> how the job script writes them.
+    unknown_host : str
+        Regular expression of what it says when it refuses a job because it does not know a host
+        that is to be left out.
     clean : str
         Regular expression of environment variables that its commands must not see: they would
         change what is asked for or shown.
@@ -242,6 +249,7 @@ class Dialect:
     identity: str = ""
     escape: Callable[[str], str] = str
     prologue: Callable[[list[str]], list[str]] = list
+    unknown_host: str = r"(?!)"
 
 
 def first_line(text: str) -> str:
@@ -261,27 +269,40 @@ def by_exit(code: int | None) -> EndingKind:
     return EndingKind.COMPLETED if code == 0 else EndingKind.FAILED
 
 
-def fields(line: str, separator: str, number: int) -> list[str]:
-    """Exactly `number` fields of a line; the last one keeps further separators."""
-    found = line.split(separator, number - 1)
-    if len(found) != number:
-        raise UnreadableError(f"{number} fields expected: {line!r}")
-    return [part.strip() for part in found]
+def table(text: str, header: str, separator: str, first: str = ID) -> list[list[str]]:
+    """Rows below a header line, which proves that the scheduler has answered.
 
+    Lines that are no rows are passed over: the name of a job may have a line end in it.
 
-def table(text: str, header: str, separator: str) -> list[list[str]]:
-    """Rows below a header line, which proves that the whole answer is there.
+    Parameters
+    ----------
+    text : str
+        What the command printed.
+    header, separator : str
+        Its first line, and what stands between its words.
+    first : str
+        Regular expression of a row's first field.
 
     Raises
     ------
     UnreadableError
-        There is no such header, or a row has too few fields.
+        There is no such header, no line below it is a row, or the last one is cut off.
     """
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.split("\n") if line.strip()]
     titles = header.split(separator)
     if not lines or [part.strip() for part in lines[0].split(separator)] != titles:
         raise UnreadableError(f"the line {header!r} expected: {first_line(text)!r}")
-    return [fields(line, separator, len(titles)) for line in lines[1:]]
+    rows = [_row(line, separator, len(titles), first) for line in lines[1:]]
+    found = [row for row in rows if row is not None]
+    if rows and (not found or (rows[-1] is None and not text.endswith("\n"))):
+        raise UnreadableError(f"{len(titles)} fields expected: {lines[-1]!r}")
+    return found
+
+
+def _row(line: str, separator: str, number: int, first: str) -> list[str] | None:
+    """Fields of a line, of which the last keeps further separators; None where it is no row."""
+    found = [part.strip() for part in line.split(separator, number - 1)]
+    return found if len(found) == number and re.fullmatch(first, found[0]) else None
 
 
 def number(text: object) -> int | None:

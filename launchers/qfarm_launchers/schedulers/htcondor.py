@@ -159,7 +159,7 @@ def _jobs(text: str) -> list[dict[str, Any]]:
     if not text.strip():
         return []  # how condor_q and condor_history say that there is nothing
     try:
-        found = json.loads(text)
+        found = json.loads(text, strict=False)  # a job's name may have control signs
     except ValueError:
         raise UnreadableError(f"JSON expected: {first_line(text)!r}") from None
     if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):

@@ -91,7 +91,7 @@ def _jobs(text: str) -> dict[str, dict[str, Any]]:
     if not text.strip():
         return {}  # some versions say nothing when there is nothing
     try:
-        found = json.loads(text)
+        found = json.loads(text, strict=False)  # a job's name may have control signs
     except ValueError:
         raise UnreadableError(f"JSON expected: {first_line(text)!r}") from None
     if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):

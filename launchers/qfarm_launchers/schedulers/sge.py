@@ -30,6 +30,9 @@ _SIGNALS: Final = 128
 _ENDED: Final = tuple(_SIGNALS + number for number in (SIGKILL, SIGTERM, SIGUSR2))
 """Exit codes of jobs that were ended; the last by the notice of it."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""No sign of XML; the name of a job may have one."""
+
 
 def keywords(partition: Partition, order: JobOrder, size: Size) -> dict[str, Any]:
     """Cores by a parallel environment, whose name only the user knows; memory likewise.
@@ -69,12 +72,12 @@ def queue(user: str, ids: tuple[str, ...]) -> list[str]:
 def read_queue(text: str) -> dict[str, Queued]:
     """Jobs by id."""
     try:
-        root = fromstring(text)  # noqa: S314 (the scheduler's own)
+        root = fromstring(_CONTROL.sub("", text))  # noqa: S314 (the scheduler's own)
     except ParseError:
         raise UnreadableError(f"XML expected: {first_line(text)!r}") from None
     if root.tag != "job_info":
         raise UnreadableError(f"job_info expected: {root.tag!r}")
-    return {job.id: job for job in _queued(root)}
+    return {job.id: job for job in _queued(root) if job.id}
 
 
 def _queued(root: Element) -> Iterator[Queued]:
@@ -107,7 +110,7 @@ def read_account(text: str) -> Ending | None:
     facts = dict(re.findall(r"^(\S+)\s+(.*?)\s*$", blocks[-1], flags=re.MULTILINE))
     if "exit_status" not in facts or "failed" not in facts:
         return None
-    code = number(facts["exit_status"].split()[0])
+    code = number(next(iter(facts["exit_status"].split()), ""))
     kind = _kind(code, facts)
     said = f"failed {facts['failed']}, exit_status {facts['exit_status']}"
     return Ending(facts["failed"], kind, code, facts.get("hostname", ""), said)
@@ -115,9 +118,9 @@ def read_account(text: str) -> Ending | None:
 
 def _kind(code: int | None, facts: dict[str, str]) -> EndingKind:
     failed = facts["failed"]
-    limit = re.search(r"h_rt=(\d+)", facts.get("category", ""))
-    used = re.match(r"[\d.]+", facts.get("ru_wallclock", ""))
-    if limit and used and code and float(used[0]) >= int(limit[1]):
+    limit = re.search(r"h_rt=(\d{1,15})", facts.get("category", ""))
+    used = re.match(r"\d{1,15}", facts.get("ru_wallclock", ""))
+    if limit and used and code and int(used[0]) >= int(limit[1]):
         return EndingKind.TIMEOUT
     if "h_vmem" in failed and "h_rt" not in failed:
         return EndingKind.OUT_OF_MEMORY

@@ -31,6 +31,13 @@ _STATES: Final = {
     "STAGE_OUT": QueueState.ENDING,
 }
 
+_STUCK: Final = (
+    r"JobHeld|launch failed requeued held|job requeued in held state|JobHoldMaxRequeue"
+    r"|DependencyNeverSatisfied|BadConstraints|PartitionTimeLimit|InvalidAccount|InvalidQOS"
+    r"|(Assoc|QOS)\w*PerJob"
+)
+"""Reasons why a job is held, or can never start: it asks for more than one job may have."""
+
 _KINDS: Final = {
     "COMPLETED": EndingKind.COMPLETED,
     "FAILED": EndingKind.FAILED,
@@ -75,8 +82,8 @@ def keywords(partition: Partition, order: JobOrder, size: Size) -> dict[str, Any
 
 
 def queue(user: str, ids: tuple[str, ...]) -> list[str]:
-    """Jobs of a user that have not ended."""
-    return ["squeue", f"--user={user}", "--format=%i|%T|%B|%r|%j"]
+    """Jobs of a user that have not ended, also those of hidden partitions."""
+    return ["squeue", "--all", f"--user={user}", "--format=%i|%T|%B|%r|%j"]
 
 
 def read_queue(text: str) -> dict[str, Queued]:
@@ -90,10 +97,17 @@ def _queued(job: str, state: str, host: str, reason: str, name: str) -> Queued:
     return Queued(
         id=job,
         name=name,
-        state=_STATES.get(state, QueueState.OTHER),
+        state=_state(state, reason),
         reason="" if reason in nothing else reason,
         host="" if host in nothing else host,
     )
+
+
+def _state(state: str, reason: str) -> QueueState:
+    """Where a job stands; one that waits for what never comes has to be looked at."""
+    if state == "PENDING" and re.match(_STUCK, reason.replace("_", " "), re.IGNORECASE):
+        return QueueState.OTHER
+    return _STATES.get(state, QueueState.OTHER)
 
 
 def read_scontrol(text: str) -> Ending | None:
@@ -140,7 +154,7 @@ def _ending(state: str, code: int | None, signal: int, host: str, said: str) -> 
 
 def read_sinfo(text: str, partition: Partition) -> str:
     """Why a partition takes no jobs: it is closed, or none of its nodes can be used."""
-    rows = table(text, "PARTITION|AVAIL|STATE", "|")
+    rows = table(text, "PARTITION|AVAIL|STATE", "|", first=r".+")
     wanted = partition.queue.split(",") if partition.queue else []
     # without a name: the default partition, which sinfo marks with a star
     ours = [row for row in rows if (row[0].rstrip("*") in wanted if wanted else "*" in row[0])]
@@ -174,8 +188,9 @@ DIALECT: Final = Dialect(
             read_sacct,
         ),
     ),
-    gate=Gate(["sinfo", "--format=%P|%a|%T"], read_sinfo),
+    gate=Gate(["sinfo", "--all", "--format=%P|%a|%T"], read_sinfo),
     job_variable="SLURM_JOB_ID",
+    unknown_host=r"Invalid node name",
     end_variable="SLURM_JOB_END_TIME",  # not in all versions
     clean=r"SLURM_(?!CONF)|SLURMD_|S(ALLOC|BATCH|RUN|QUEUE|INFO|ACCT|CANCEL)_",
 )
