@@ -2,9 +2,12 @@
 
 import asyncio
 import getpass
+import os
+import pwd
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from qfarm.errors import UserError
@@ -76,7 +79,7 @@ class BatchSystem:
         return tuple(one for one in dict.fromkeys(needed) if shutil.which(one) is None)
 
     def submit(self, order: JobOrder) -> str:
-        """Submit one job; the scheduler's id.
+        """Submit one job; the scheduler's id. Hosts that it knows no more cannot be left out.
 
         Raises
         ------
@@ -92,6 +95,8 @@ class BatchSystem:
             order.log_folder.mkdir(parents=True, exist_ok=True)
             asyncio.run(made.start())
         except CommandError as error:
+            if order.exclude and re.search(self._dialect.unknown_host, str(error), re.IGNORECASE):
+                return self.submit(replace(order, exclude=()))
             raise self._refused(str(error)) from None
         except ValueError as error:  # it said yes without an id: by its name the job is found
             raise self._away(" ".join(str(error).split())) from None
@@ -129,7 +134,7 @@ class BatchSystem:
         """
         if self.partition.scheduler == "local":
             return self._processes.queue()
-        user = getpass.getuser()
+        user = _user()
         found: tuple[str, ...] = ()
         if self._dialect.ids is not None:
             found = tuple(self._answer(self._dialect.ids(user)).split())
@@ -220,3 +225,11 @@ class BatchSystem:
             f"{self.partition.name!r}: {' '.join(said.split())}",
             REMEDIES[limit(said)],
         )
+
+
+def _user() -> str:
+    """Name of this user, by the id that the scheduler sees; LOGNAME may be anybody's."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return getpass.getuser()

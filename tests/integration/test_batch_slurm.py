@@ -164,6 +164,27 @@ def test_excluded_hosts_are_left_out(farm: Path) -> None:
     assert ending.host == "c2"
 
 
+def test_hosts_that_slurm_knows_no_more_are_not_left_out(farm: Path) -> None:
+    batch = BatchSystem(partition())
+    job = batch.submit(replace(order(farm), exclude=("c1", "gone7")))
+    finished(batch, job)
+    ending = batch.ending(job)
+    assert ending is not None
+    assert ending.kind is EndingKind.COMPLETED
+
+
+def test_a_held_job_of_a_strange_name_is_seen_and_hides_no_other(farm: Path, slurm: Slurm) -> None:
+    batch = BatchSystem(partition())
+    ours = batch.submit(order(farm, "time.sleep(600)"))
+    strange = "--job-name=my\x0bown\x85job\nof | two lines"
+    said = slurm.command("sbatch", "--hold", "--output=/dev/null", strange, "--wrap=true")
+    held = said.split()[-1]
+    queue = batch.queue()
+    assert sorted(queue) == sorted((ours, held))
+    assert queue[held].state is QueueState.OTHER
+    assert queue[held].reason == "JobHeldUser"
+
+
 def test_a_gpu_job_sees_its_gpus(farm: Path) -> None:
     batch = BatchSystem(partition(name="gpu", queue="gpu", gpus=2))
     wanted = order(farm, name="gpu-1")
