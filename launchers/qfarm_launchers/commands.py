@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,14 @@ from qfarm.errors import UserError
 SECONDS: Final = 30.0
 """Seconds that a scheduler's command may take."""
 
+KILL_SECONDS: Final = 1.0
+"""Seconds that a killed command may take to end; one that hangs in a mount takes for ever."""
+
+LARGEST: Final = 10_000_000
+"""Bytes of what a launcher in the background has said before it is begun afresh."""
+
+_left: Final[list[subprocess.Popen[str]]] = []
+"""Commands that could not be ended: whoever starts the next one sees whether they have."""
 
 Started = subprocess.Popen[bytes]
 """A process that `detached` has started."""
@@ -52,9 +62,15 @@ def environment(clean: str) -> dict[str, str]:
 
 
 def detached(words: Sequence[str], out: Path) -> Started:
-    """Start a process of its own session, which outlives this one; what it says goes to `out`."""
+    """Start a process of its own session, which outlives this one; what it says goes to `out`.
+
+    What those before it said is kept: it may tell why the last one ended.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("wb") as stream:
+    full = out.exists() and out.stat().st_size > LARGEST
+    with out.open("wb" if full else "ab", buffering=0) as stream:
+        with suppress(OSError):  # a full disk
+            stream.write(f"--- {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
         return subprocess.Popen(
             list(words),
             stdin=subprocess.DEVNULL,
@@ -82,24 +98,41 @@ def run(
             f"{words[0]} is not on the PATH of this machine",
             "Run the launcher where the scheduler's commands work, for instance on a login node.",
         )
+    _left[:] = [one for one in _left if one.poll() is None]
+    child = subprocess.Popen(
+        words,
+        env=environment(clean),
+        stdin=subprocess.DEVNULL if standard_input is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    )
     try:
-        done = subprocess.run(
-            words,
-            env=environment(clean),
-            input=standard_input,
-            stdin=subprocess.DEVNULL if standard_input is None else None,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-            encoding="utf-8",
-            errors="replace",
-        )
+        out, err = child.communicate(standard_input, seconds)
     except subprocess.TimeoutExpired:
         raise SchedulerAway(
             f"{words[0]} did not answer within {seconds:.0f} s",
             "The scheduler is overloaded or down; the launcher asks again.",
         ) from None
-    return Answer(done.returncode, done.stdout, done.stderr)
+    finally:
+        if child.returncode is None:
+            _give_up(child)
+    return Answer(child.returncode, out, err)
+
+
+def _give_up(child: subprocess.Popen[str]) -> None:
+    """End a command; one that runs as another user or hangs in a mount is left to itself."""
+    with suppress(PermissionError):
+        child.kill()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(KILL_SECONDS)
+    if child.returncode is None:
+        _left.append(child)
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        with suppress(OSError, ValueError):
+            if pipe is not None:
+                pipe.close()
 
 
 def detach(script: Path, log: Path, extra: Mapping[str, str]) -> int:

@@ -1,11 +1,17 @@
 """Submit, look, cancel through stand-ins of every scheduler's commands."""
 
+import os
+import pwd
 import shlex
+import signal
+import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from qfarm_launchers import commands as detaching
 from qfarm_launchers.batch import (
     BatchSystem,
     EndingKind,
@@ -15,10 +21,11 @@ from qfarm_launchers.batch import (
     script,
 )
 from qfarm_launchers.cluster import JobOrder, choice
-from qfarm_launchers.commands import environment, run
+from qfarm_launchers.commands import detached, environment, run
 from qfarm_launchers.schedulers.words import REMEDIES, Limit
 from qfarm_schemas.config import Partition
 from support.commands import Commands
+from support.wait import gone
 
 SUBMIT = {
     "slurm": ("sbatch", "Submitted batch job 12 on cluster x\n", "12"),
@@ -194,6 +201,74 @@ def test_commands_that_are_not_here_are_named(monkeypatch: pytest.MonkeyPatch) -
         with pytest.raises(SchedulerAway, match=r"oar(stat|del) is not on the PATH") as caught:
             ask()
         assert "login node" in caught.value.remedy
+
+
+def test_hosts_that_slurm_knows_no_more_are_not_left_out(
+    commands: Commands, tmp_path: Path
+) -> None:
+    unknown = "sbatch: error: Batch job submission failed: Invalid node name specified"
+    path = commands.folder / "sbatch"
+    path.write_text(f"""#!/bin/sh
+echo x >> {commands.folder}/sbatch.calls
+if grep -q -e --exclude "$1"; then echo '{unknown}' >&2; exit 1; fi
+echo Submitted batch job 12
+""")
+    path.chmod(0o755)
+    batch = BatchSystem(partition("slurm"))
+    assert batch.submit(order(tmp_path)) == "12"
+    assert commands.calls("sbatch") == 2
+    commands.say("sbatch", "", unknown, 1)
+    with pytest.raises(Refused, match="Invalid node name"):
+        batch.submit(order(tmp_path))
+    assert commands.calls("sbatch") == 4
+    commands.say("sbatch", "", "Invalid account", 1)
+    with pytest.raises(Refused, match="Invalid account"):
+        batch.submit(order(tmp_path))
+    assert commands.calls("sbatch") == 5
+
+
+def test_the_user_is_known_by_id(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "nobody-else")
+    commands.say("squeue", "JOBID|STATE|EXEC_HOST|REASON|NAME\n")
+    batch = BatchSystem(partition("slurm"))
+    assert batch.queue() == {}
+    assert f"--user={pwd.getpwuid(os.getuid()).pw_name}" in commands.words("squeue")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)  # has no entry, as in some containers
+    assert batch.queue() == {}
+    assert "--user=nobody-else" in commands.words("squeue")
+
+
+def test_what_a_launcher_in_the_background_said_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "log" / "launcher.out"
+    monkeypatch.setattr(detaching, "LARGEST", 60)
+    for name in ("one", "two"):
+        assert detached(["echo", name], out).wait() == 0
+    first, one, second, two = out.read_text().splitlines()
+    assert (one, two) == ("one", "two")
+    assert first.startswith("--- 20")
+    assert second.startswith("--- 20")
+    out.write_text("x" * 61)
+    assert detached(["echo", "three"], out).wait() == 0
+    assert out.read_text().splitlines()[1:] == ["three"]
+
+
+def test_commands_of_another_user_that_hang_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(child: subprocess.Popen[str]) -> None:
+        raise PermissionError(child.pid)
+
+    monkeypatch.setattr(subprocess.Popen, "kill", kill)
+    began = time.monotonic()
+    with pytest.raises(SchedulerAway, match="sleep did not answer within 0 s"):
+        run(["sleep", "20"], seconds=0.05)
+    assert time.monotonic() - began < 10
+    (child,) = detaching._left
+    os.kill(child.pid, signal.SIGKILL)
+    gone(child.pid)
+    assert run(["cat"], standard_input="é").out == "é"
+    assert child.returncode == -signal.SIGKILL, "it is no zombie"
+    assert detaching._left == []
 
 
 def test_commands_that_hang_are_ended() -> None:
