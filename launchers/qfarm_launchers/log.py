@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from logging.handlers import RotatingFileHandler
 from math import inf
 from pathlib import Path
@@ -24,6 +24,19 @@ DAYS: Final = 14.0
 Echo = Callable[[str], None]
 
 
+class _File(RotatingFileHandler):
+    """A file that may be full or gone: what cannot be written is lost, the launcher goes on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        """Open it anew for the next line: one that could not be closed takes nothing more."""
+        self.close()
+
+    def close(self) -> None:
+        """Close it; what cannot be written any more is lost."""
+        with suppress(OSError, ValueError):
+            super().close()
+
+
 def path_in(folder: Path) -> Path:
     """The launcher's log in a farm folder."""
     return folder / "log" / "launcher.jsonl"
@@ -41,13 +54,15 @@ def to_file(path: Path, echo: Echo | None = None) -> Iterator[FilteringBoundLogg
         Gets each line in words.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = RotatingFileHandler(path, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8")
+    handler = _File(path, maxBytes=LARGEST, backupCount=KEPT, encoding="utf-8")
     sink = logging.Logger("qfarm launcher")
     sink.addHandler(handler)
 
     def told(_: object, level: str, event: EventDict) -> EventDict:
-        if echo is not None:
-            echo(words(level, event))
+        # SystemExit: what rich makes of a pipe that nobody reads any more
+        with suppress(OSError, ValueError, SystemExit):
+            if echo is not None:
+                echo(words(level, event))
         return event
 
     try:

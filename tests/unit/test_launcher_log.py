@@ -1,5 +1,7 @@
 """The launcher's log, how it is followed, and the signals that end a launcher."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -35,6 +37,38 @@ def test_lines_for_people_and_for_programs(tmp_path: Path) -> None:
     assert second["why"] == "no answer"
     assert _words(path.read_text().splitlines()[0]) == said[0]
     assert _words("not JSON") == "not JSON"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EIO, "no terminal"), ValueError("I/O operation on closed file"), SystemExit(1)],
+)
+def test_who_cannot_be_told_does_not_end_the_launcher(tmp_path: Path, error: BaseException) -> None:
+    def echo(_: str) -> None:
+        raise error
+
+    path = log.path_in(tmp_path)
+    with log.to_file(path, echo) as lines:
+        lines.info("looked", number=1)
+    assert json.loads(path.read_text())["number"] == 1
+
+
+def test_a_full_disk_does_not_end_the_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written later is there; nothing is said where nobody listens."""
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    path = log.path_in(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/dev/full")
+    with log.to_file(path) as lines:
+        lines.info("looked", number=1)
+        lines.info("looked", number=2)
+        path.unlink()
+        lines.info("looked", number=3)
+    assert [json.loads(line)["number"] for line in path.read_text().splitlines()] == [3]
 
 
 def test_a_full_log_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
