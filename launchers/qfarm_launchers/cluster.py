@@ -11,6 +11,7 @@ from qfarm.errors import ConfigError
 from qfarm_launchers.schedulers import dialect
 from qfarm_launchers.schedulers.base import NAME_LENGTH, Dialect, JobOrder, Size
 from qfarm_schemas.config import Partition
+from qfarm_workers.options import arguments
 
 __all__ = ["Choice", "JobOrder", "choice", "job_name", "size"]
 
@@ -127,7 +128,7 @@ def _arguments(partition: Partition, order: JobOrder) -> list[str]:
     """What the job must know, as shell words."""
     named = {"farm": str(order.farm), "partition": partition.name, "job": order.name}
     words = [word for name, value in named.items() for word in (f"--{name}", shlex.quote(value))]
-    return [*words, "--began", '"$QFARM_BEGAN"']
+    return [*words, *arguments(partition), "--began", '"$QFARM_BEGAN"']
 
 
 def _prologue(partition: Partition, spoken: Dialect) -> list[str]:

@@ -5,12 +5,15 @@ import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from qfarm.store.fleet import Gate, JobState, NodeNote
-from qfarm.store.protocol import StageState
+from qfarm.store.protocol import Selection, StageState
 from qfarm_launchers.reaper import Reaper
-from qfarm_schemas.config import Policy
+from qfarm_schemas.config import Partition, Policy
 from qfarm_schemas.failure import Budget, FailureKind
 from qfarm_workers.identity import gone, node_name, this_process
+from qfarm_workers.options import arguments
 from qfarm_workers.restart import Restarts
 from support import engines, steps
 from support.local_farm import LocalFarm, farm
@@ -211,6 +214,24 @@ def test_a_partition_that_is_not_there_is_said(farm: LocalFarm) -> None:
     with farm.job() as job:
         assert job.wait() == 1
     assert "error: there is no partition 'cpu'" in job.said
+
+
+def test_it_keeps_what_its_scheduler_granted(
+    farm: LocalFarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was changed after the job was submitted; its slots read it, too."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    farm.configure(slots=1, idle=1.0, more='walltime = "01:00:00"')
+    for _ in range(2):
+        farm.submit(engines.stage("devices", options={"seconds": 1.5}))
+    granted = arguments(Partition(slots=2, memory_mb=500, gpus=2))
+    with farm.job(given=granted) as job:
+        until(lambda: len(farm.store.running()) == 2)
+        until(lambda: farm.done)
+        assert job.wait() == 0
+    seen = {one.result.engine_version for one in farm.store.records(Selection())}
+    assert seen == {"sees 4", "sees 5"}
+    assert (farm.note.slots, farm.note.ends) == (2, None)
 
 
 def test_a_chain_of_short_jobs_finishes_long_work(farm: LocalFarm) -> None:

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,10 +96,12 @@ class LocalFarm(LaunchedFarm):
         return next(iter(self.store.fleet.jobs("cpu")), None)
 
     @contextmanager
-    def job(self, name: str = "cpu-1", module: str = "support.quick_job") -> Iterator["Job"]:
+    def job(
+        self, name: str = "cpu-1", module: str = "support.quick_job", given: Sequence[str] = ()
+    ) -> Iterator["Job"]:
         """A batch job without a launcher, in a session of its own as a scheduler's is."""
         words = [sys.executable, "-m", module, "tcp://nobody:1", "--nthreads", "1"]
-        words += ["--farm", str(self.root), "--partition", "cpu", "--job", name]
+        words += ["--farm", str(self.root), "--partition", "cpu", "--job", name, *given]
         log = self.root / f"{name}.log"
         with log.open("w") as said:
             process = subprocess.Popen(

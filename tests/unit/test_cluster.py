@@ -228,7 +228,8 @@ def test_nothing_breaks_out_of_its_line(
     assert words[:4] == ["exec", python, "-m", "qfarm_workers.job"]
     assert words[words.index("--farm") :] == [
         *("--farm", str(order.farm), "--partition", "cpu"),
-        *("--job", ORDER.name, "--began", "$QFARM_BEGAN"),
+        *("--job", ORDER.name, "--walltime", "88200", "--slots", "4", "--threads", "2"),
+        *("--memory-mb", "4000", "--gpus", "0", "--nodes", "1", "--began", "$QFARM_BEGAN"),
     ]
 
 

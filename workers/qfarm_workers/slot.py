@@ -22,7 +22,8 @@ from qfarm_workers.bench import Engines
 from qfarm_workers.breaker import Breaker
 from qfarm_workers.identity import node_name, this_process
 from qfarm_workers.lifetime import Lifetime
-from qfarm_workers.loop import Loop, at_work, partition_of
+from qfarm_workers.loop import Loop, at_work
+from qfarm_workers.options import farm_with
 from qfarm_workers.orders import JobLine, Orders, Pipe, Report
 from qfarm_workers.process import Flag
 from qfarm_workers.supervisor import TO_LEAVE
@@ -47,8 +48,8 @@ class SlotOrder:
     ----------
     start : Path
         Folder of ``qfarm.toml``.
-    partition : str
-        Whose work it does.
+    partition : Partition
+        Whose work it does, with the limits that the job was granted.
     job : str
         Name of the job.
     number : int
@@ -64,7 +65,7 @@ class SlotOrder:
     """
 
     start: Path
-    partition: str
+    partition: Partition
     job: str
     number: int
     life: Lifetime
@@ -214,7 +215,6 @@ def run(order: SlotOrder, line: Pipe) -> NoReturn:
     leave = Flag()
     for number in TO_LEAVE:
         signal.signal(number, lambda *_: leave.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         sys.exit(_work(order, JobLine(line, order.orders), leave))
     except UserError as error:
@@ -224,8 +224,8 @@ def run(order: SlotOrder, line: Pipe) -> NoReturn:
 
 def _work(order: SlotOrder, line: JobLine, leave: Flag) -> int:
     """The exit code."""
-    farm = config.load(order.start)
-    partition = partition_of(farm.config.partitions, order.partition)
+    partition = order.partition
+    farm = farm_with(config.load(order.start), partition)
     see_devices(partition, order.number)
     host = node_name()
     worker = this_process(f"{order.job}.{order.number}", partition.name, order.job, host)

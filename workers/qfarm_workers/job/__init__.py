@@ -30,11 +30,11 @@ from qfarm_workers.bench import Engines
 from qfarm_workers.identity import gone, node_name
 from qfarm_workers.lifetime import Lifetime, job_lifetime
 from qfarm_workers.loop import START_SECONDS, partition_of, patiently
-from qfarm_workers.options import Options, ends, options
+from qfarm_workers.options import Options, as_granted, ends, farm_with, options
 from qfarm_workers.orders import Orders, Report, renewed
 from qfarm_workers.process import Flag
 from qfarm_workers.scratch import Scratch
-from qfarm_workers.selftest import Fit
+from qfarm_workers.selftest import SELF_TEST, Fit
 from qfarm_workers.slot import IDLED, OUTLIVED, SlotOrder, allowed
 from qfarm_workers.slots import Left, Slots
 from qfarm_workers.supervisor import TO_LEAVE
@@ -48,9 +48,6 @@ LOOK_SECONDS: Final = 5.0
 
 RELEARN_SECONDS: Final = 60.0
 """s: between two reads of costs and levels."""
-
-SELF_TEST: Final = "self-test failed"
-"""What the reason begins with, for which a job ended that found its node unfit."""
 
 TOLD: Final = "the batch system, or somebody, told it to end"
 
@@ -88,7 +85,7 @@ class Job:
     farm : Farm
         Its configuration.
     partition : Partition
-        Whose work it does.
+        Whose work it does, with the limits that were granted.
     life : Lifetime
         How long, by the monotonic clock.
     place : Place
@@ -261,7 +258,7 @@ class Job:
     def _order(self, number: int) -> SlotOrder:
         return SlotOrder(
             self.options.farm,
-            self.partition.name,
+            self.partition,
             self.options.job,
             number,
             self.life,
@@ -336,7 +333,8 @@ def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> i
 
 def _run(given: Options, leave: Flag, engines: Engines) -> int:
     farm = config.load(given.farm)
-    partition = partition_of(farm.config.partitions, given.partition)
+    partition = as_granted(partition_of(farm.config.partitions, given.partition), given)
+    farm = farm_with(farm, partition)
     around = surroundings()
     known = os.environ.get("QFARM_JOB_ID") or around.scheduler_job
     around = around.model_copy(update={"scheduler_job": known})
