@@ -58,6 +58,13 @@ H 0 0.757 -0.467
 H 0 -0.757 -0.467
 """
 
+ANOTHERS = """
+import os, socket, sys
+os.setuid(65534)  # nobody
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    sys.stdin.read()
+"""
+
 OUTAGE = 3.0  # s; a commit takes milliseconds
 
 
@@ -281,6 +288,29 @@ def test_a_job_that_is_killed_before_its_tunnel_is_open_leaves_none(centre: Cent
     with centre.job("touch began"):
         until(centre.tunnels)
     assert not (centre.farm / "began").exists()
+
+
+def test_the_port_of_another_user_is_not_taken_for_the_tunnel(centre: Centre) -> None:
+    """On a shared node it leads to another MongoDB."""
+    need(os.getuid() == 0, "root, who alone can be two users")
+    words = [sys.executable, "-c", ANOTHERS, str(centre.port)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE) as other:
+        until(lambda: listens(centre.port))
+        with centre.job("touch began") as job:
+            assert job.wait(30) == 1
+        other.communicate(timeout=30)
+    assert centre.said == (
+        f"tunnel.sh: port {centre.port} of this node belongs to another user: "
+        "choose another one in the prologue\n"
+    )
+    assert not (centre.farm / "began").exists()
+
+
+def test_jobs_of_one_user_share_the_port(centre: Centre) -> None:
+    with centre.job("sleep 60"):
+        until(lambda: listens(centre.port))
+        second = subprocess.run(["bash", "-c", centre.prologue], check=False, timeout=30)
+        assert second.returncode == 0
 
 
 def test_from_outside_and_on_to_a_compute_node(
