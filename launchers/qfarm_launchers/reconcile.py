@@ -57,7 +57,7 @@ def reconcile(notes: Sequence[JobNote], queue: Mapping[str, Queued], now: dateti
     gone: list[JobNote] = []
     present: list[JobNote] = []
     for note in notes:
-        queued = queue.get(note.scheduler_id) or by_name.get(note.name)
+        queued = _of(note, queue.get(note.scheduler_id)) or by_name.get(note.name)
         if queued is None:
             (gone if _over(note, now) else present).append(note)
             continue
@@ -66,6 +66,16 @@ def reconcile(notes: Sequence[JobNote], queue: Mapping[str, Queued], now: dateti
         if seen != note:
             known.append(seen)
     return Changes(tuple(known), tuple(gone), tuple(present))
+
+
+def _of(note: JobNote, queued: Queued | None) -> Queued | None:
+    """What has the id of a job, if it is that job.
+
+    Schedulers give an id again, some after a year, all when they are installed anew; and it would
+    be somebody else's job that is cancelled. A name may have been cut short.
+    """
+    ours = queued is not None and note.name.startswith(queued.name)
+    return queued if ours else None
 
 
 def _over(note: JobNote, now: datetime) -> bool:
