@@ -2,7 +2,8 @@
 
 A node is to blame for a failure that only a node can cause, when the same stage was accepted on
 another node later. Three such fragments, and the node is left alone; but not one that accepts as
-many as it fails: then something else is wrong with them. Pure.
+many as it fails: then something else is wrong with them. A node is to blame, too, for three jobs in
+a row whose self-test fails there, while jobs of the same partition work elsewhere. Pure.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,8 +12,9 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final
 
-from qfarm.store.fleet import NodeFailure, NodeNote
+from qfarm.store.fleet import JobNote, NodeFailure, NodeNote
 from qfarm_schemas.failure import OF_SIZE, Budget, FailureKind
+from qfarm_workers.selftest import SELF_TEST
 
 WINDOW: Final = timedelta(hours=24)
 """How long a failure is held against a node; operators mend nodes within days, not minutes."""
@@ -110,6 +112,81 @@ def quarantine(
     return tuple(notes)
 
 
+def unfit(
+    jobs: Iterable[JobNote], now: datetime, past: Iterable[NodeNote] = ()
+) -> tuple[NodeNote, ...]:
+    """Nodes to be left alone because no job gets through its self-test there.
+
+    Without this one sick node, which is always free, would take job after job of the others.
+
+    Parameters
+    ----------
+    jobs : iterable of JobNote
+        Of all partitions, also those that have ended within `WINDOW`.
+    now : datetime
+        UTC.
+    past : iterable of NodeNote
+        Every quarantine that is remembered; what came before one is paid with it.
+
+    Returns
+    -------
+    tuple of NodeNote
+        None for a node if no job of the same partition has worked on another one meanwhile: then
+        it is the partition that is out of order.
+    """
+    known = _by_host(past)
+    by_place: dict[tuple[str, str], list[JobNote]] = {}
+    jobs = [job for job in jobs if job.host]
+    for job in sorted(jobs, key=lambda job: job.ended or now):
+        by_place.setdefault((job.partition, job.host), []).append(job)
+    found: dict[str, NodeNote] = {}
+    for (partition, host), there in by_place.items():
+        before = known.get(host, ())
+        failed = _failed_in_a_row(there, max((note.until for note in before), default=now - WINDOW))
+        others = _at_work(jobs, partition, failed[0]) - {host} if failed else set()
+        if len(failed) >= DIFFERENT and others and not any(note.until > now for note in before):
+            length = _length(sum(not note.fragments for note in before))
+            found[host] = NodeNote(host, now + length, _unfit_sentence(failed, others))
+    return tuple(found.values())
+
+
+def _failed_in_a_row(jobs: Sequence[JobNote], since: datetime) -> list[JobNote]:
+    """The last jobs of a node, all of which failed their self-test since a time."""
+    failed: list[JobNote] = []
+    for job in jobs:
+        if job.ended is not None and job.why.startswith(SELF_TEST):
+            failed += [job] if job.ended > since else []
+        elif job.ended is not None or (failed and _began_after(job, failed[-1])):
+            failed = []
+    return failed
+
+
+def _began_after(job: JobNote, other: JobNote) -> bool:
+    """Whether a job that runs has got through its self-test since another one has not."""
+    begun = job.started if job.worked else None
+    return begun is not None and other.ended is not None and begun > other.ended
+
+
+def _at_work(jobs: Iterable[JobNote], partition: str, since: JobNote) -> set[str]:
+    """Hosts where jobs of a partition have worked since one failed."""
+    return {
+        job.host
+        for job in jobs
+        if job.partition == partition
+        and (job.worked or job.attempts)
+        and (job.ended is None or (since.ended is not None and job.ended > since.ended))
+    }
+
+
+def _unfit_sentence(failed: Sequence[JobNote], others: Iterable[str]) -> str:
+    why = failed[-1].why.removeprefix(f"{SELF_TEST}: ")
+    others = ", ".join(sorted(others)[:DIFFERENT])
+    return (
+        f"{len(failed)} jobs in a row failed their self-test there, while others work on {others}: "
+        f"{why}"
+    )
+
+
 def _by_host(past: Iterable[NodeNote]) -> dict[str, list[NodeNote]]:
     known: dict[str, list[NodeNote]] = {}
     for note in past:
@@ -149,8 +226,12 @@ def _fails_more(charge: Charge, accepted: Accepted | None) -> bool:
 
 def _note(charge: Charge, now: datetime, known: Iterable[NodeNote]) -> NodeNote:
     before = sum(bool(note.fragments) for note in known)  # those of self-tests have none
-    length = min(LONGEST, FIRST * 2 ** min(before, 10))
-    return NodeNote(charge.host, now + length, _sentence(charge), charge.fragments)
+    return NodeNote(charge.host, now + _length(before), _sentence(charge), charge.fragments)
+
+
+def _length(before: int) -> timedelta:
+    """Of a quarantine after as many for the same reason."""
+    return min(LONGEST, FIRST * (1 << min(before, 10)))
 
 
 def _sentence(charge: Charge) -> str:

@@ -51,6 +51,14 @@ def happened(before: JobNote | None, after: JobNote, *ours: str) -> tuple[Event,
         (BEGUN, ended(BEGUN, EARLY_SECONDS, "its lifetime is over"), Idled(1, EARLY_SECONDS)),
         (BEGUN, ended(BEGUN, 30), Idled(1, 30.0)),
         (ended(BEGUN, 30), ended(BEGUN, 30), None),
+        (BEGUN, replace(BEGUN, worked=True), Lived()),
+        (replace(BEGUN, worked=True), AT_WORK, None),
+        (
+            replace(BEGUN, worked=True),
+            ended(replace(BEGUN, worked=True), 5 * 3600, "its scheduler says: PREEMPTED"),
+            None,
+        ),
+        (BEGUN, ended(replace(BEGUN, worked=True), 600, "OUT_OF_MEMORY"), Lived()),
     ],
 )
 def test_what_happened(before: JobNote | None, after: JobNote, event: Event | None) -> None:

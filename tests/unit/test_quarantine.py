@@ -1,14 +1,15 @@
 """Quarantine: nodes that fail what goes well elsewhere are left alone, and no others."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qfarm.store.fleet import NodeFailure, NodeNote
-from qfarm_launchers.quarantine import BLAMED, FIRST, LONGEST, WINDOW, quarantine
+from qfarm.store.fleet import JobNote, JobState, NodeFailure, NodeNote
+from qfarm_launchers.quarantine import BLAMED, FIRST, LONGEST, WINDOW, quarantine, unfit
 from qfarm_schemas.failure import Budget, FailureKind
 from support.build import NOW
 
@@ -189,3 +190,67 @@ def test_the_order_of_failures_does_not_matter(failures: list[NodeFailure], rand
     shown = {(note.host, note.until, frozenset(note.fragments)) for note in quarantine(mixed, NOW)}
     straight = quarantine(failures, NOW)
     assert shown == {(note.host, note.until, frozenset(note.fragments)) for note in straight}
+
+
+def job(
+    name: str,
+    host: str = "bad",
+    hours: float = 1.0,
+    why: str = "self-test failed: no aims",
+    partition: str = "cpu",
+) -> JobNote:
+    """A job that ended so many hours ago."""
+    ended = NOW - hours * HOUR
+    begun = ended - timedelta(minutes=1)
+    return JobNote(name, partition, JobState.ENDED, host=host, started=begun, ended=ended, why=why)
+
+
+def at_work(host: str = "good", partition: str = "cpu", hours: float = 9.0) -> JobNote:
+    begun = NOW - hours * HOUR
+    return JobNote(
+        f"{host} at work", partition, JobState.RUNNING, host=host, started=begun, worked=True
+    )
+
+
+SICK = [job(name, hours=hours) for name, hours in (("a", 1.0), ("b", 0.5), ("c", 0.1))]
+
+
+def test_three_jobs_that_fail_their_self_test_while_others_work() -> None:
+    (note,) = unfit([*SICK, at_work()], NOW)
+    assert (note.host, note.until, note.fragments) == ("bad", NOW + FIRST, ())
+    assert note.why == (
+        "3 jobs in a row failed their self-test there, while others work on good: no aims"
+    )
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        SICK,  # nobody works: the partition is out of order
+        [*SICK[:2], at_work()],
+        [*SICK, at_work("bad", hours=0.01)],  # it works again
+        [*SICK, at_work(partition="gpu")],
+        [*SICK, replace(at_work(), ended=NOW - 2 * HOUR)],  # before
+        [*SICK[:2], job("d", hours=0.2, why="its lifetime is over"), SICK[2], at_work()],
+        [*SICK[:2], replace(SICK[2], host="worse"), at_work()],
+        [*SICK[:2], replace(SICK[2], partition="gpu"), at_work()],
+        [job("a", hours=25.0), *SICK[1:], at_work()],
+    ],
+)
+def test_and_what_is_no_reason(jobs: list[JobNote]) -> None:
+    assert unfit(jobs, NOW) == ()
+
+
+def test_a_job_that_got_through_before_does_not_excuse_the_node() -> None:
+    """Its GPU fell off the bus while the job computes on."""
+    assert hosts(unfit([*SICK, at_work("bad"), at_work()], NOW)) == ["bad"]
+
+
+def test_after_its_time_the_node_needs_three_new_ones_and_gets_twice_as_long() -> None:
+    past = NodeNote("bad", NOW - 0.3 * HOUR, "of before")
+    assert unfit([*SICK, at_work()], NOW, [past]) == ()
+    fresh = [job(name, hours=0.2) for name in "def"]
+    (note,) = unfit([*SICK, *fresh, at_work()], NOW, [past])
+    assert note.until == NOW + 2 * FIRST
+    now_alone = NodeNote("bad", NOW + HOUR, "still")
+    assert unfit([*SICK, *fresh, at_work()], NOW, [now_alone]) == ()

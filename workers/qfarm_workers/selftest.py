@@ -31,6 +31,9 @@ from qfarm_workers.water import WATER
 FOLDER: Final = "selftest"
 """Where tests of workers run, below the scratch folder."""
 
+SELF_TEST: Final = "self-test failed"
+"""What the reason begins with, for which a job ended that found its node unfit."""
+
 PACKAGES: Final = ("numpy", "scipy.linalg", "ase")
 """What every attempt needs; a broken environment or a file system that is away shows in them."""
 
