@@ -15,19 +15,20 @@ from typing import Final, TypeVar
 from structlog.typing import FilteringBoundLogger
 
 from qfarm.config import Farm
-from qfarm.errors import ConfigError, StoreError
+from qfarm.errors import ConfigError, StoreError, UserError
 from qfarm.store.fleet import Standing
 from qfarm.store.protocol import Store
+from qfarm_launchers import log
 from qfarm_launchers.interrupts import Interrupts
-from qfarm_launchers.keeper import Keeper, ReplacedError
+from qfarm_launchers.keeper import Keeper, ReplacedError, logs_of
 from qfarm_launchers.learning import relearn
 from qfarm_launchers.outlook import accepted
-from qfarm_launchers.quarantine import WINDOW, quarantine
+from qfarm_launchers.quarantine import WINDOW, quarantine, unfit
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.attempt import Failure, Worker
 from qfarm_workers.appraisal import Foresight
 from qfarm_workers.bench import Engines
-from qfarm_workers.identity import gone
+from qfarm_workers.identity import gone, launched
 
 LOOK_SECONDS: Final = 5.0
 """s: between two looks at partitions."""
@@ -43,6 +44,9 @@ FIRST_LESSONS: Final = 30.0
 
 NODES_SECONDS: Final = 30.0
 """s: between two looks for nodes to leave alone."""
+
+TIDY_SECONDS: Final = 6 * 3600.0
+"""s: between two looks for logs of jobs that are too old."""
 
 NAP_SECONDS: Final = 0.2
 
@@ -86,6 +90,7 @@ class Daemon:
     _learn_at: float = 0.0
     _nodes_at: float = 0.0
     _reap_at: float = 0.0
+    _tidy_at: float = 0.0
     _trouble: str = ""
     _idle: int = 0
     _works: bool = False
@@ -102,11 +107,13 @@ class Daemon:
         for keeper in self.keepers:
             standing = self.store.fleet.standing(keeper.partition.name)
             dead = standing.launcher is not None and gone(standing.launcher)
-            if not keeper.take(free=dead):
+            if launched(standing) or not keeper.take(free=dead):
                 for other in taken:
                     other.leave()
                 raise taken_already(self.store.fleet.standing(keeper.partition.name))
             taken.append(keeper)
+        for keeper in taken:
+            keeper.open()
 
     def run(self, interrupts: Interrupts) -> None:
         """Look after the partitions until told to end, or until none of them is left."""
@@ -118,6 +125,9 @@ class Daemon:
                 self._rest(interrupts)
         except KeyboardInterrupt:
             self.log.info("signal", then="the launcher ends, jobs go on")
+        except Exception as error:
+            self.log.error("fell", why=f"{type(error).__name__}: {error}")
+            raise
         finally:
             self._leave()
 
@@ -127,9 +137,10 @@ class Daemon:
             self._reap()
             self._learn()
             self._watch_nodes()
+            self._tidy()
             self._look()
             self._note_trouble("")
-        except (StoreError, OSError) as error:
+        except (UserError, OSError) as error:
             self._note_trouble(str(error))
 
     def _look(self) -> None:
@@ -137,6 +148,7 @@ class Daemon:
         self._works = bool(running)
         levels = self.store.fleet.levels()
         for keeper in list(self.keepers):
+            self._prolong()
             try:
                 if not keeper.look(running, self._foreseen, self._suspects, levels):
                     self.log.info("over", partition=keeper.partition.name)
@@ -145,6 +157,17 @@ class Daemon:
             except ReplacedError as error:
                 self.log.warning("replaced", partition=keeper.partition.name, why=error.what)
                 self.keepers.remove(keeper)
+
+    def _prolong(self) -> None:
+        for keeper in self.keepers:
+            keeper.prolong()
+
+    def _tidy(self) -> None:
+        """Delete logs of jobs that ended long ago."""
+        if time.monotonic() < self._tidy_at:
+            return
+        self._tidy_at = time.monotonic() + TIDY_SECONDS
+        log.sweep(logs_of(self.farm))
 
     @property
     def _foreseen(self) -> Foresight:
@@ -202,10 +225,12 @@ class Daemon:
         failed = fleet.node_failures(WINDOW.total_seconds() / 3600)
         failures = [one for one in failed if one.host in ours]
         fresh = quarantine(failures, now, past, partial(accepted, notes, failures, now))
+        fresh += unfit(notes, now, (*past, *fresh))
         for note in fresh:
             fleet.suspect(note)
             self.log.warning("quarantine", host=note.host, until=str(note.until), why=note.why)
-            fleet.drain([job.name for job in notes if job.host == note.host and not job.ended])
+            if note.fragments:  # what has got through its self-test there may go on
+                fleet.drain([job.name for job in notes if job.host == note.host and not job.ended])
         self._suspects = frozenset(note.host for note in (*past, *fresh) if note.until > now)
 
     def _ask(self, worker: Worker, question: Callable[[Keeper], _T]) -> _T | None:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf, isfinite
@@ -40,8 +41,14 @@ SAMPLE: Final = 400
 LEASE_SECONDS: Final = 60.0
 """s: after so long without a sign of life, a launcher on another host is taken for dead."""
 
+PROLONG_SECONDS: Final = 10.0
+"""s: between two prolongations while the launcher is busy with other partitions."""
+
 TELL_SECONDS: Final = 60.0
 """s: between two lines in the log that say why nothing is done."""
+
+DIGITS: Final = 8
+"""Hexadecimal digits in the name of a job."""
 
 AGAIN_SECONDS: Final = 30.0
 """s: after which jobs that were told to end, and have not, are told again."""
@@ -89,28 +96,36 @@ class Keeper:
     _decision: Decision = field(default_factory=Decision)
     _demand: Demand = field(default_factory=lambda: Demand(0, ()))
     _closed: str | None = None
+    _reopens: bool = False
+    _kept_at: float = -inf
+    _looked: bool = False
     _stop_at: float = -inf
     _tell_at: float = -inf
     _sample: tuple[Cost, ...] = ()
 
     def take(self, free: bool) -> bool:
-        """Become the partition's launcher; False when another one lives.
-
-        A partition that was drained or stopped is open again; one that was paused stays so, and one
-        whose launcher was killed while it drained goes on draining.
-        """
+        """Become the partition's launcher; False when another one lives. Then `open` it."""
         name = self.partition.name
         before = self.fleet.standing(name)
         self._token = self.fleet.take(name, self.me, LEASE_SECONDS, free)
         if not self._token:
             return False
         killed = before.lost or (free and before.alive)
-        if before.gate in (Gate.DRAINING, Gate.STOPPING) and not killed:
+        self._reopens = before.gate in (Gate.DRAINING, Gate.STOPPING) and not killed
+        return True
+
+    def open(self) -> None:
+        """Begin with what launchers before have left.
+
+        A partition that was drained or stopped is open again; one that was paused stays so, and one
+        whose launcher was killed while it drained goes on draining.
+        """
+        name = self.partition.name
+        if self._reopens:
             self.fleet.ask(name, Gate.OPEN)
         self.standing = self.fleet.standing(name)
         self.roster.begin()
         self._memory = self._remembered()
-        return True
 
     def leave(self) -> None:
         """Give the partition up; its jobs go on."""
@@ -153,16 +168,28 @@ class Keeper:
             self._has_trouble(error)
         else:
             self._has_trouble(None)
+            self._looked = True
         over = self.standing.gate in (Gate.DRAINING, Gate.STOPPING)
         return bool(self.roster.present) or not over
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, runs or is pending here, as far as the last look saw."""
-        return not (self._demand.ready or self._demand.running or self.roster.present)
+        """Whether nothing waits, runs or is pending here, as the last look saw, and saw all."""
+        waits = self._demand.ready or self._demand.running or self.roster.present
+        return self._looked and not (self.trouble or waits)
+
+    def prolong(self) -> None:
+        """Keep the lease while others are looked at: a scheduler that hangs takes half a minute.
+
+        That it was taken by another, the next look says.
+        """
+        if time.monotonic() - self._kept_at > PROLONG_SECONDS:
+            with suppress(ReplacedError):
+                self._keep()
 
     def _keep(self) -> None:
         """Prolong the lease, and leave word for `qfarm launcher status`."""
+        self._kept_at = time.monotonic()
         standing = self.fleet.keep(self.partition.name, self._token, LEASE_SECONDS, self._words())
         if standing is None:
             raise ReplacedError(
@@ -244,7 +271,9 @@ class Keeper:
             self.roster.cancel(self.roster.present, "stopped by the user")
 
     def _order(self, suspects: Collection[str]) -> JobOrder:
-        order = order_of(self.farm, self.partition, token_hex(3))
+        order = order_of(self.farm, self.partition, token_hex(DIGITS // 2))
+        while self.fleet.named([order.name]):  # of its note the job would be taken for another
+            order = order_of(self.farm, self.partition, token_hex(DIGITS // 2))
         return replace(order, exclude=self._left_out(suspects), module=self.module)
 
     def _left_out(self, suspects: Collection[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Roster: the batch jobs of a partition, those that there are and those that have ended."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
@@ -24,6 +24,9 @@ QUEUE_SECONDS: Final = 10.0
 
 AVAILABLE_SECONDS: Final = 60.0
 """s: between two questions whether the scheduler takes jobs at all."""
+
+UNKNOWN_SECONDS: Final = 60.0
+"""s: after which the scheduler is asked again how a job ended, of which it did not say so."""
 
 REMEMBERED: Final = 1_000
 """Ended jobs that are kept in mind, for what their workers have left."""
@@ -79,6 +82,8 @@ class Roster:
     unavailable: str = ""
     _on_purpose: set[str] = field(default_factory=set)
     _endings: dict[str, Ending] = field(default_factory=dict)
+    _unknown: dict[str, float] = field(default_factory=dict)
+    _endings_at: float = 0.0
     _queue: Mapping[str, Queued] = field(default_factory=dict)
     _queue_at: float = 0.0
     _available_at: float = 0.0
@@ -130,7 +135,9 @@ class Roster:
             del self.ended[name]
             self._endings.pop(name, None)
         after |= self._over(before.keys() - after.keys())
-        return events(before, after, self._on_purpose)
+        happened = events(before, after, self._on_purpose)
+        self._forget(after.keys() | self.ended.keys())
+        return happened
 
     def submit(self, order: JobOrder) -> None:
         """Submit a job; it is noted before.
@@ -179,15 +186,32 @@ class Roster:
         note = self.ended.get(worker.job)
         if note is None or not note.scheduler_id:
             return None
-        if note.name not in self._endings:
-            try:
-                found = self.batch.ending(note.scheduler_id)
-            except UserError:
-                return None
-            if found is None:
-                return None
+        if note.name not in self._endings and time.monotonic() >= self._ask_again(note.name):
+            self._ask_ending(note)
+        return self._endings.get(note.name)
+
+    def _ask_again(self, name: str) -> float:
+        """When the scheduler may be asked how a job ended: each question may take half a minute."""
+        return max(self._endings_at, self._unknown.get(name, 0.0))
+
+    def _ask_ending(self, note: JobNote) -> None:
+        again = time.monotonic() + UNKNOWN_SECONDS
+        try:
+            found = self.batch.ending(note.scheduler_id)
+        except UserError:
+            self._endings_at = again
+            return
+        if found is None:
+            self._unknown[note.name] = again
+        else:
             self._endings[note.name] = found
-        return self._endings[note.name]
+
+    def _forget(self, known: Collection[str]) -> None:
+        """Keep of jobs no more than is asked for: launchers go on for months."""
+        self._on_purpose.intersection_update(known)
+        for kept in (self._endings, self._unknown):
+            for name in kept.keys() - known:
+                del kept[name]
 
     def _ask(self) -> None:
         now = time.monotonic()
@@ -211,13 +235,10 @@ class Roster:
             return "cancelled by the launcher"
         if not note.scheduler_id:
             return "it was never submitted, or is unknown to its scheduler"
-        try:
-            ending = self.batch.ending(note.scheduler_id)
-        except UserError:
-            ending = None
+        self._ask_ending(note)
+        ending = self._endings.get(note.name)
         if ending is None:
             return "its scheduler has it no more"
-        self._endings[note.name] = ending
         return f"its scheduler says: {ending.state} {ending.text}".strip()
 
     def _over(self, names: Iterable[str]) -> dict[str, JobNote]:
@@ -225,8 +246,7 @@ class Roster:
         missing = frozenset(names)
         if not missing:
             return {}
-        notes = self.fleet.jobs(self.partition.name, ended=True)
-        found = {note.name: note for note in notes if note.name in missing and note.ended}
+        found = {note.name: note for note in self.fleet.named(sorted(missing)) if note.ended}
         for note in found.values():
             self.log.info("ended", job=note.name, why=note.why, attempts=note.attempts)
         self.ended |= found

@@ -26,7 +26,7 @@ from qfarm_launchers import commands, log
 from qfarm_launchers.batch import BatchSystem
 from qfarm_launchers.daemon import LOOK_SECONDS, Daemon
 from qfarm_launchers.interrupts import Ends
-from qfarm_launchers.keeper import Keeper, logs_of, order_of
+from qfarm_launchers.keeper import Keeper, order_of
 from qfarm_launchers.roster import Roster
 from qfarm_schemas.attempt import Worker
 from qfarm_schemas.config import Partition
@@ -67,7 +67,12 @@ def command(
         bool, typer.Option("--dry-run", help="Print the job script of each partition.")
     ] = False,
     until_done: Annotated[
-        bool, typer.Option("--until-done", help="End when nothing waits or runs any more.")
+        bool,
+        typer.Option(
+            "--until-done",
+            help="End when nothing waits or runs any more; exit code 3 if something failed or "
+            "could not be worked on.",
+        ),
     ] = False,
 ) -> None:
     """Keep batch jobs in the queues of clusters, as many as the waiting stages are worth.
@@ -81,7 +86,7 @@ def command(
     elif detach:
         detached(config.load(), options)
     else:
-        run(options)
+        raise typer.Exit(run(options))
 
 
 def print_scripts(farm: Farm, options: Options) -> None:
@@ -95,8 +100,8 @@ def print_scripts(farm: Farm, options: Options) -> None:
         sys.stdout.write(script(choice(partition, order)).rstrip() + "\n\n")
 
 
-def run(options: Options) -> None:
-    """Launch in the foreground.
+def run(options: Options) -> int:
+    """Launch in the foreground; the exit code.
 
     Raises
     ------
@@ -108,9 +113,23 @@ def run(options: Options) -> None:
         _say(options, _greeting(daemon))
         daemon.run(interrupts)
         left = sum(len(keeper.roster.present) for keeper in daemon.keepers)
-        if left and not options.until_done:
+        if options.until_done:
+            return _tell_done(options, daemon.store, interrupts.drain)
+        if left:
             go = "goes" if left == 1 else "go"
             _say(options, f"The launcher has ended; {counted(left, 'job')} {go} on without it.")
+        return 0
+
+
+def _tell_done(options: Options, store: Store, stopped: bool) -> int:
+    """How the farm stands at the end, as `qfarm run` tells it; its exit code."""
+    from qfarm.cli.run import summary
+    from qfarm_launchers.launcher import Ending
+
+    ending = Ending(store.counts(), stopped)
+    for line in summary(ending):
+        _say(options, line)
+    return ending.exit_code
 
 
 @contextmanager
@@ -143,7 +162,6 @@ def launching(options: Options) -> Iterator[tuple[Daemon, FilteringBoundLogger]]
             options.look_seconds,
         )
         daemon.take()
-        log.sweep(logs_of(farm))
         names = [keeper.partition.name for keeper in keepers]
         lines.info("launch", partitions=names, pid=me.pid, host=me.host)
         yield daemon, lines

@@ -14,6 +14,7 @@ import pytest
 from qfarm.costs.model import UNKNOWN, Key, Observation, learn, works
 from qfarm.store.fleet import NodeNote
 from qfarm.store.protocol import StageState
+from qfarm_schemas.config import Policy
 from qfarm_schemas.failure import FailureKind
 from support import engines, steps
 from support.build import PBE0, stage
@@ -84,6 +85,17 @@ def test_a_queue_is_worked_off_and_the_launcher_ends(farm: LocalFarm) -> None:
     logs = sorted((farm.root / ".qfarm" / "log" / "jobs").iterdir())
     assert [log.name for log in logs] == [f"{note.name}.log", f"{note.name}.sh"]
     shown(farm, note.name)
+
+
+def test_the_end_of_all_tells_whether_something_failed(farm: LocalFarm) -> None:
+    """`qfarm launch --until-done && qfarm export` must not export what is not whole."""
+    farm.configure(slots=2, idle=0.5)
+    farm.submit(engines.stage("good"))
+    farm.submit(engines.stage("crash", policy=Policy(node=1)))
+    with farm.launcher("cpu", start=UNTIL_DONE) as process:
+        assert finish(process) == 3
+    told = (farm.root / "launcher.err").read_text()
+    assert "1 stages done, 1 failed, 0 waiting." in told
 
 
 def shown(farm: LocalFarm, job: str) -> None:

@@ -20,6 +20,7 @@ if __name__ == "__main__":
     module = os.environ.get("JOB_MODULE", "support.quick_job")
     names = tuple(word for word in words if word != "--until-done")
     try:
-        run(Options(names, "--until-done" in words, False, look_up, module, 0.3))
+        code = run(Options(names, "--until-done" in words, False, look_up, module, 0.3))
     except UserError as error:
         sys.exit(f"error: {error}")
+    sys.exit(code)

@@ -10,13 +10,15 @@ from typing import Any, NoReturn, cast
 import pytest
 
 from qfarm.config import Farm
-from qfarm.errors import ConfigError, StoreError
+from qfarm.errors import ConfigError, StoreError, UserError
 from qfarm.store.fleet import Fleet, Gate, JobNote, JobState, NodeFailure
 from qfarm.store.protocol import Claim, Running
+from qfarm_launchers import daemon as daemons
 from qfarm_launchers.daemon import Daemon
 from qfarm_launchers.interrupts import Interrupts
 from qfarm_launchers.keeper import Keeper
 from qfarm_launchers.roster import Roster
+from qfarm_launchers.schedulers.base import Queued, QueueState
 from qfarm_schemas.attempt import Worker
 from qfarm_schemas.config import FarmConfig, Partition
 from qfarm_schemas.failure import FailureKind
@@ -259,3 +261,109 @@ def test_a_node_that_fails_what_others_do_is_left_alone_and_its_jobs_drain(desk:
     assert sorted(desk.fleet.drained) == ["cpu-2", "gpu-1"]
     assert daemon._suspects == {"n2"}
     assert [said["host"] for said in desk.log.of("quarantine")] == ["n2"]
+
+
+def test_a_gate_is_opened_only_when_all_partitions_are_taken(desk: Desk) -> None:
+    """A launch that fails leaves a drained partition as it is."""
+    desk.daemon(CPU).take()
+    desk.fleet.ask("cpu", Gate.DRAINING)
+    desk.fleet.leave("cpu", desk.fleet._tokens["cpu"])
+    other = desk.daemon(GPU, me=this_process("other"))
+    other.take()
+    with pytest.raises(ConfigError, match="'gpu' is launched by"):
+        desk.daemon(me=this_process("me")).take()
+    assert desk.fleet.standing("cpu").gate is Gate.DRAINING
+    other.keepers[0].leave()
+    desk.daemon(me=this_process("me")).take()
+    assert desk.fleet.standing("cpu").gate is Gate.OPEN
+
+
+def test_a_launcher_of_this_host_that_is_late_is_no_dead_one(desk: Desk) -> None:
+    """A scheduler that hangs keeps it from prolonging its lease; it goes on afterwards."""
+    desk.daemon(me=this_process("late")).take()
+    for name in ("cpu", "gpu"):
+        desk.fleet._stand(name, alive=False, lost=True)
+    with pytest.raises(ConfigError, match="'cpu' is launched by process"):
+        desk.daemon(me=this_process("me")).take()
+    for name in ("cpu", "gpu"):
+        desk.fleet._stand(name, lost=False)  # it has given them up
+    desk.daemon(me=this_process("me")).take()
+
+
+def test_leases_of_all_are_kept_while_one_is_looked_at(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    order: list[str] = []
+    for keeper in daemon.keepers:
+        name = keeper.partition.name
+        monkeypatch.setattr(keeper, "prolong", lambda name=name: order.append(f"prolong {name}"))
+        monkeypatch.setattr(keeper, "look", lambda *_, name=name: order.append(name) or True)
+    desk.before(1, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert order == ["prolong cpu", "prolong gpu", "cpu", "prolong cpu", "prolong gpu", "gpu"]
+
+
+def test_a_right_that_is_missing_for_a_moment_is_borne(desk: Desk) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    desk.before(2, raising(UserError("the address has not the right for that", "Ask.")))
+    desk.before(4, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert desk.looks == 4
+    assert len(desk.log.of("trouble")) == 1
+
+
+def test_what_ends_a_launcher_is_in_its_log(desk: Desk) -> None:
+    daemon = desk.daemon()
+    daemon.take()
+    desk.before(2, raising(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError):
+        daemon.run(Interrupts())
+    assert [said["why"] for said in desk.log.of("fell")] == ["RuntimeError: a bug"]
+    assert desk.alive() == [], "what starts it anew need not wait for its leases"
+
+
+def test_old_logs_of_jobs_are_deleted_by_a_launcher_that_runs_for_weeks(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    clock = [0.0]
+    monkeypatch.setattr(daemons.time, "monotonic", lambda: clock[0])
+    folder = desk.farm.folder / "log" / "jobs"
+    folder.mkdir(parents=True)
+    old = folder / "cpu-1.log"
+
+    def later() -> None:
+        old.touch()
+        os.utime(old, (0, 0))
+        clock[0] += daemons.TIDY_SECONDS + 1
+
+    desk.before(2, later)
+    desk.before(4, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert desk.looks == 4
+    assert not old.exists()
+
+
+def test_a_node_where_no_job_passes_its_self_test_is_left_alone(desk: Desk) -> None:
+    now, interrupts = datetime.now(UTC), Interrupts()
+    desk.fleet.note(JobNote("cpu-0", "cpu", JobState.RUNNING, "0", "n1"))
+    desk.fleet.change("cpu-0", started=now, seen=now, worked=True)
+    desk.batch.jobs["0"] = Queued("0", "cpu-0", QueueState.RUNNING)
+    for name in ("cpu-1", "cpu-2", "cpu-3"):
+        desk.fleet.note(JobNote(name, "cpu", JobState.RUNNING, name, "n2"))
+        desk.fleet.change(name, started=now, seen=now)
+        desk.fleet.end(name, "self-test failed: no aims")
+    daemon = desk.daemon(CPU)
+    daemon.take()
+    desk.before(2, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    (note,) = desk.fleet.nodes
+    assert (note.host, note.fragments) == ("n2", ())
+    assert note.why == (
+        "3 jobs in a row failed their self-test there, while others work on n1: no aims"
+    )
+    assert daemon._suspects == {"n2"}

@@ -12,7 +12,7 @@ from qfarm.config import Farm
 from qfarm.costs.model import CostModel, works
 from qfarm.engines import engine
 from qfarm.errors import ConfigError, StoreError
-from qfarm.store.fleet import Fleet, Gate, JobNote, JobState
+from qfarm.store.fleet import Fleet, Gate, JobNote, JobState, Standing
 from qfarm.store.wish import Ahead
 from qfarm_launchers import keeper as keeping
 from qfarm_launchers import roster as rosters
@@ -84,6 +84,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     for module in (keeping, rosters):
         monkeypatch.setattr(module.time, "monotonic", lambda: desk.clock)
     assert desk.keeper.take(free=False)
+    desk.keeper.open()
     return desk
 
 
@@ -366,6 +367,8 @@ def test_a_launcher_after_a_drain_or_stop_opens_the_partition(desk: Desk) -> Non
         desk.keeper.leave()
         desk.keeper = desk.another()
         assert desk.keeper.take(free=False)
+        assert desk.fleet.standing("cpu").gate is before, "the others are not taken yet"
+        desk.keeper.open()
         assert desk.fleet.standing("cpu").gate is after
 
 
@@ -374,6 +377,7 @@ def test_a_launcher_after_one_that_was_killed_in_a_drain_goes_on_with_it(desk: D
         desk.fleet.ask("cpu", gate)
         desk.keeper = desk.another()
         assert desk.keeper.take(free=True)
+        desk.keeper.open()
         assert desk.fleet.standing("cpu").gate is gate
 
 
@@ -397,6 +401,7 @@ def test_the_submission_rate_holds_across_launchers(desk: Desk) -> None:
         desk.fleet.end(name, "its scheduler says: FAILED")
     desk.keeper = desk.another()
     assert desk.keeper.take(free=True)
+    desk.keeper.open()
     desk.look(1)
     assert desk.batch.orders == []
     desk.look(60)
@@ -512,3 +517,104 @@ def test_to_end_without_jobs_no_scheduler_is_needed(desk: Desk) -> None:
     assert successor.take(free=True)
     desk.fleet.ask("cpu", Gate.STOPPING)
     assert not desk.look()
+
+
+def test_as_long_as_the_scheduler_is_away_nobody_knows_that_all_is_done(desk: Desk) -> None:
+    """Else `qfarm launch --until-done` would end with nothing done."""
+    desk.batch.trouble["queue"] = raising(AWAY)
+    desk.look()
+    assert not desk.keeper.idle
+    desk.batch.trouble.clear()
+    desk.look()
+    assert desk.keeper.idle
+    desk.batch.trouble["queue"] = raising(AWAY)
+    desk.look()
+    assert not desk.keeper.idle
+
+
+def test_a_name_that_was_a_job_s_before_is_not_given_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the old one's note the new one would be taken to have ended."""
+    drawn = iter(["0000000a", "0000000a", "0000000a", "0000000b"])
+    monkeypatch.setattr(keeping, "token_hex", lambda _: next(drawn))
+    desk.fleet.note(JobNote("cpu-0000000a", "cpu"))
+    desk.fleet.end("cpu-0000000a", "its lifetime is over")
+    desk.fleet.ready = 1
+    desk.look()
+    assert [order.name for order in desk.batch.orders] == ["cpu-0000000b"]
+
+
+def test_a_lease_is_kept_while_others_are_looked_at(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(desk.fleet, "keep", lambda name, *_: kept.append(name) or Standing(name))
+    desk.look()
+    desk.keeper.prolong()
+    assert kept == ["cpu"], "a moment ago"
+    desk.clock += 11.0
+    desk.keeper.prolong()
+    assert kept == ["cpu", "cpu"]
+    monkeypatch.setattr(desk.fleet, "keep", lambda *_: None)
+    desk.clock += 11.0
+    desk.keeper.prolong()  # that it was replaced, its own look says
+    with pytest.raises(ReplacedError):
+        desk.look()
+
+
+def test_how_a_job_ended_is_not_asked_again_and_again(desk: Desk) -> None:
+    """Of a slow accounting each question takes half a minute: it was asked for each attempt."""
+    asked: list[int] = []
+    worker = build.WORKER.model_copy(update={"partition": "cpu", "job": "cpu-1"})
+    other = worker.model_copy(update={"job": "cpu-2"})
+    for name in ("cpu-1", "cpu-2"):
+        desk.fleet.note(JobNote(name, "cpu", JobState.PENDING, name))
+        desk.fleet.end(name, "gone")
+    desk.keeper.roster.begin()
+    desk.batch.trouble["ending"] = lambda: asked.append(1)
+    for _ in range(3):
+        assert desk.keeper.roster.ending_of(worker) is None
+    assert len(asked) == 1
+    desk.clock += 61.0
+    desk.batch.trouble["ending"] = raising(AWAY)
+    assert desk.keeper.roster.ending_of(worker) is None
+    desk.batch.trouble["ending"] = lambda: asked.append(2)
+    assert desk.keeper.roster.ending_of(other) is None, "it was away a moment ago"
+    assert len(asked) == 1
+    desk.clock += 61.0
+    desk.batch.endings["cpu-2"] = Ending("TIMEOUT", EndingKind.TIMEOUT)
+    for _ in range(3):
+        assert desk.keeper.roster.ending_of(other) == Ending("TIMEOUT", EndingKind.TIMEOUT)
+    assert asked == [1, 2]
+
+
+def test_of_many_that_ended_between_two_looks_each_is_known(desk: Desk) -> None:
+    for number in range(150):
+        desk.fleet.note(JobNote(f"cpu-{number}", "cpu", JobState.PENDING, str(number)))
+        desk.batch.jobs[str(number)] = Queued(str(number), f"cpu-{number}", QueueState.PENDING)
+    desk.look()
+    desk.batch.jobs.clear()
+    for note in desk.notes:
+        desk.fleet.end(note.name, "told to end")
+    desk.look()
+    assert len(desk.keeper.roster.ended) == 150
+
+
+def test_of_jobs_long_ended_nothing_is_kept(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rosters, "REMEMBERED", 2)
+    roster = desk.keeper.roster
+    for number in range(6):
+        name = f"cpu-{number}"
+        desk.fleet.note(JobNote(name, "cpu", JobState.RUNNING, str(number)))
+        desk.fleet.change(name, started=datetime.now(UTC))
+        desk.batch.jobs[str(number)] = Queued(str(number), name, QueueState.RUNNING)
+        desk.look()
+        roster.cancel(roster.present, "stopped by the user")
+        desk.age(name, LOST_AFTER)
+        desk.batch.endings[str(number)] = Ending("CANCELLED", EndingKind.CANCELLED)
+        desk.look()
+        desk.look()
+    assert set(roster.ended) == {"cpu-4", "cpu-5"}
+    assert roster._on_purpose <= {"cpu-4", "cpu-5"}
+    assert roster._endings.keys() <= {"cpu-4", "cpu-5"}

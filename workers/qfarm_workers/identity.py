@@ -37,9 +37,13 @@ def node_name(environment: Mapping[str, str] | None = None) -> str:
 
 
 def launched(standing: Standing) -> bool:
-    """Whether the launcher of a partition lives; one of this host is looked for itself."""
-    dead = standing.launcher is not None and gone(standing.launcher)
-    return standing.alive and not dead
+    """Whether the launcher of a partition lives; one of this host is looked for itself.
+
+    It may be busy for longer than its lease: schedulers that hang keep it waiting.
+    """
+    if standing.launcher is None or not _here(standing.launcher):
+        return standing.alive
+    return (standing.alive or standing.lost) and not gone(standing.launcher)
 
 
 def gone(worker: Worker) -> bool:
@@ -47,7 +51,7 @@ def gone(worker: Worker) -> bool:
 
     Only a process of this host can be known; for any other the lease has to end.
     """
-    if worker.host not in (socket.gethostname(), node_name()):
+    if not _here(worker):
         return False
     try:
         process = psutil.Process(worker.pid)
@@ -55,3 +59,7 @@ def gone(worker: Worker) -> bool:
         return not same or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def _here(worker: Worker) -> bool:
+    return worker.host in (socket.gethostname(), node_name())
