@@ -15,7 +15,15 @@ import pytest
 from qfarm.engines.base import Command, Job, PythonCall, Site
 from qfarm.engines.launch import launch
 from qfarm_workers import supervisor
-from qfarm_workers.process import Ended, EngineProcess, Limits, SoftStop, Stopped, request
+from qfarm_workers.process import (
+    Ended,
+    EngineProcess,
+    Flag,
+    Limits,
+    SoftStop,
+    Stopped,
+    request,
+)
 from support import build
 from support.wait import gone, until
 
@@ -174,8 +182,102 @@ def test_ranks_that_left_the_session_are_killed_with_their_launcher(
         f"setsid sh -c 'echo $$ > rank; exec sleep 600' & while [ ! -s rank ]; do :; done; {end}"
     )
     ended = process.run(Command(("sh", "-c", script)), folder, Limits(1.0, 4000), Event())
-    assert ended.code in (3, -signal.SIGKILL)
+    assert ended.code in (3, -signal.SIGTERM)
     gone(int((folder / "rank").read_text()))
+
+
+SRUN = """\
+setsid sh -c 'echo $$ >rank.part; mv rank.part rank; exec sleep 600' &
+rank=$!
+trap 'sleep 0.3; kill -9 $rank; echo "forced the termination of its step" >&2; exit {code}' TERM
+while :; do sleep 0.05; done
+"""
+"""As srun it ends its ranks, which other daemons may have started, if it is asked and has time."""
+
+
+def in_script(folder: Path, text: str, code: int = 143) -> Command:
+    """A launch line that a script starts and waits for, as those of sites do."""
+    (folder / "srun").write_text(text.format(code=code))
+    return Command(("sh", "-c", "sh ./srun; true"))
+
+
+def test_a_launcher_of_ranks_is_asked_to_end_before_it_is_killed(
+    process: EngineProcess, folder: Path
+) -> None:
+    """The script ends at once; what it has started in its group is waited for."""
+    ended = process.run(in_script(folder, SRUN), folder, Limits(1.0, 4000), Event())
+    assert (ended.stopped, ended.code) == (Stopped.TIME, -signal.SIGTERM)
+    assert "forced the termination" in (folder / "stderr.txt").read_text()
+    assert 1.3 <= ended.wall_seconds < 3
+    gone(int((folder / "rank").read_text()))
+
+
+def test_a_launcher_of_ranks_is_asked_to_end_when_its_worker_has_gone(
+    process: EngineProcess, folder: Path
+) -> None:
+    program = in_script(folder, SRUN)
+    thread, ended = in_background(lambda: process.run(program, folder, GENEROUS, Event()))
+    until((folder / "rank").exists)
+    process.hang_up()
+    gone(process.pid or 0)
+    thread.join(10)
+    assert ended[0].code is None
+    assert "forced the termination" in (folder / "stderr.txt").read_text()
+
+
+def test_a_launcher_whose_script_has_ended_is_asked_to_end(
+    process: EngineProcess, folder: Path
+) -> None:
+    in_script(folder, SRUN)
+    script = "sh ./srun & while [ ! -e rank ]; do sleep 0.02; done; exit 3"
+    ended = process.run(Command(("sh", "-c", script)), folder, GENEROUS, Event())
+    assert (ended.stopped, ended.code) == (None, 3)
+    assert "forced the termination" in (folder / "stderr.txt").read_text()
+
+
+def test_who_ends_in_order_when_told_to_has_not_done_its_work(
+    process: EngineProcess, folder: Path
+) -> None:
+    """What it leaves half done must not count as the output of a program that ended well."""
+    (folder / "srun").write_text(SRUN.format(code=0))
+    ended = process.run(Command(("sh", "./srun")), folder, Limits(0.6, 4000), Event())
+    assert (ended.stopped, ended.code) == (Stopped.TIME, -signal.SIGTERM)
+
+
+DEAF = "trap '' TERM; x=$({eat}); while :; do sleep 0.05; done"
+EAT = "head -c 60000000 /dev/zero | tr '\\0' x"
+
+
+@pytest.mark.parametrize(
+    ("why", "least", "most"),
+    [(Stopped.MEMORY, 1.0, 2.5), (Stopped.JOB, 2.0, 3.5), (Stopped.TIME, 2.0, 3.5)],
+)
+def test_one_that_does_not_listen_is_killed_before_the_batch_system_would(
+    tmp_path: Path, folder: Path, why: Stopped, least: float, most: float
+) -> None:
+    """Of the end of the walltime, too, which is what TIME means here."""
+    leave = Flag()
+    eat, limits = "true", GENEROUS
+    if why is Stopped.MEMORY:
+        eat, limits = EAT, Limits(60, 50)
+    elif why is Stopped.TIME:
+        limits = Limits(0.0, 4000, walltime=True)
+    else:
+        leave.set()
+    program = Command(("sh", "-c", DEAF.format(eat=eat)))
+    with EngineProcess(tmp_path / "supervisor", 1, leave) as process:
+        ended = process.run(program, folder, limits, Event())
+    assert (ended.stopped, ended.code) == (why, -signal.SIGKILL)
+    assert least <= ended.wall_seconds < most
+
+
+def test_one_that_does_not_listen_is_killed_in_the_end(
+    process: EngineProcess, folder: Path
+) -> None:
+    program = Command(("sh", "-c", DEAF.format(eat="true")))
+    ended = process.run(program, folder, Limits(0.1, 4000), Event())
+    assert (ended.stopped, ended.code) == (Stopped.TIME, -signal.SIGKILL)
+    assert 5.0 <= ended.wall_seconds < 7
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ import psutil
 
 from qfarm.engines.base import Command, PythonCall
 from qfarm_workers.family import descendants
+from qfarm_workers.inherited import environment
 from qfarm_workers.supervisor import TO_LEAVE, Channel
 
 LOOK_SECONDS: Final = 0.25
@@ -35,16 +36,21 @@ TOLD_SECONDS: Final = 1.0
 
 _TOLD: Final = tuple(code for number in TO_LEAVE for code in (-number, 128 + number))
 
-_THREAD_COUNTS: Final = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
 
-_OURS: Final = "QFARM_"
-"""Prefix of qfarm's own environment variables; they may hold a password."""
+class Stopped(StrEnum):
+    """Why the worker ended a program."""
+
+    TIME = "time"
+    MEMORY = "memory"
+    ASKED = "asked"
+    JOB = "job"  # the batch system ends the job that holds the worker
+
+
+_PATIENCE: Final = 5.0
+"""Seconds that an executable told to end has, to take along what it started elsewhere."""
+
+_LESS_PATIENCE: Final = {Stopped.JOB: 2.0, Stopped.MEMORY: 1.0}
+"""The same where more would be lost: batch systems kill soon, and memory may run out meanwhile."""
 
 
 class Flag:
@@ -60,15 +66,6 @@ class Flag:
     def is_set(self) -> bool:
         """Whether it is up."""
         return self._up
-
-
-class Stopped(StrEnum):
-    """Why the worker ended a program."""
-
-    TIME = "time"
-    MEMORY = "memory"
-    ASKED = "asked"
-    JOB = "job"  # the batch system ends the job that holds the worker
 
 
 @dataclass(frozen=True)
@@ -227,7 +224,7 @@ class EngineProcess:
             if not self._channel.ready(LOOK_SECONDS):
                 stopped = watch.look()
                 if stopped is not None:
-                    return self._stop(watch, stopped)
+                    return self._stop(watch, stopped, _patience(program, limits, stopped))
                 continue
             ended = self._listen(watch)
             if ended is not None:
@@ -277,10 +274,10 @@ class EngineProcess:
             return None
         return watch.ended(answer)
 
-    def _stop(self, watch: "_Watch", stopped: Stopped) -> Ended:
-        """Kill the program; one that ended well in the same moment keeps its result."""
-        self._channel.send({"kill": True})
-        deadline = time.monotonic() + GRACE_SECONDS
+    def _stop(self, watch: "_Watch", stopped: Stopped, patience: float) -> Ended:
+        """End the program; one that ended well in the same moment keeps its result."""
+        self._channel.send({"kill": patience})
+        deadline = time.monotonic() + patience + GRACE_SECONDS
         while self._channel.ready(max(0.0, deadline - time.monotonic())):
             ended = self._listen(watch)
             if ended is not None:
@@ -376,13 +373,12 @@ def request(program: PythonCall | Command, folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), "argv": list(program.argv), "environment": given}
 
 
-def environment(inherited: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Environment of the supervisor: thread counts pinned, qfarm's own variables left out."""
-    kept = {name: value for name, value in inherited.items() if not name.startswith(_OURS)}
-    pinned = dict.fromkeys(_THREAD_COUNTS, str(threads))
-    # TMPDIR of an engine process is its scratch folder: libraries that read it at import get a
-    # relative path, because they are imported before the folder is known.
-    return kept | pinned | {"TMPDIR": ".", "OMP_DYNAMIC": "FALSE"}
+def _patience(program: PythonCall | Command, limits: Limits, why: Stopped) -> float:
+    """Seconds that a program told to end has for that; a Python function starts nothing."""
+    if isinstance(program, PythonCall):
+        return 0.0
+    why = Stopped.JOB if why is Stopped.TIME and limits.walltime else why
+    return _LESS_PATIENCE.get(why, _PATIENCE)
 
 
 def _resident_mb(process: psutil.Process) -> float:

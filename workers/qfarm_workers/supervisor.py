@@ -5,7 +5,7 @@ lines over its standard streams. Requests::
 
     {"folder": ..., "module": ..., "function": ...}     run a Python function
     {"folder": ..., "argv": [...], "environment": {}}   run an executable
-    {"kill": true}                                      end what runs now
+    {"kill": 5.0}                                       end what runs now; it has so many seconds
 
 Answers: ``{"started": pid}``, then ``{"ended": {...}}``; or ``{"missing": why}`` when the program
 is not there. Engine modules are imported once, here, so that an attempt pays for a fork and not
@@ -27,6 +27,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -40,8 +41,15 @@ NO_MEMORY: Final = os.EX_OSERR
 DISK_FULL: Final = os.EX_IOERR
 """Exit code of a Python function that found no space on the device."""
 
-TO_LEAVE: Final = (signal.SIGTERM, signal.SIGUSR2)
-"""By which batch systems tell a job that it will be killed: Grid Engine and LSF by the second."""
+TO_LEAVE: Final = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+"""By which batch systems tell a job that it will be killed: Grid Engine and LSF by the second, LSF
+by the third as well, 10 s before the first."""
+
+HASTE: Final = 1.0
+"""s: that an executable has to end when its worker has gone; of one that has ended, the rest."""
+
+_POLL: Final = 0.02
+"""s: between two looks whether it has."""
 
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
@@ -116,10 +124,13 @@ def _run(request: _Request, channel: Channel) -> dict[str, Any] | None:
     pid = _fork(program, Path(request["folder"]), channel)
     pidfd = os.pidfd_open(pid)
     channel.send({"started": pid})
-    worker_lives = _watch(pid, pidfd, channel)
-    ended = _reap(pid, began)
+    haste = HASTE if "argv" in request else 0.0
+    told = _watch(pid, pidfd, channel, haste)
+    ended = _reap(pid, began, haste)
     os.close(pidfd)
-    return {"ended": ended} if worker_lives else None
+    if told and ended["code"] == 0:  # in order, but it may not have done what it was to do
+        ended["code"] = -signal.SIGTERM
+    return None if told is None else {"ended": ended}
 
 
 def _program(request: _Request) -> Callable[[], None]:
@@ -141,22 +152,20 @@ def _unfit(name: str) -> str:
     return f"there is no executable {name!r}{'' if '/' in name else ' on PATH'}"
 
 
-def _watch(pid: int, pidfd: int, channel: Channel) -> bool:
-    """Wait for the child's end and obey kills; False when the worker has gone meanwhile."""
-    while True:
-        readable, _, _ = select.select([channel.reader, pidfd], [], [])
-        if pidfd in readable:
-            return True
-        request = channel.read()
-        _kill_group(pid)
-        if request is None:
-            select.select([pidfd], [], [])
-            return False
+def _watch(pid: int, pidfd: int, channel: Channel, haste: float) -> bool | None:
+    """Wait for the child's end; whether the worker wanted it, None when that has gone."""
+    readable, _, _ = select.select([channel.reader, pidfd], [], [])
+    if pidfd in readable:
+        return False
+    request = channel.read()
+    _end_group(pid, haste if request is None else float(request["kill"]))
+    select.select([pidfd], [], [])
+    return None if request is None else True
 
 
-def _reap(pid: int, began: float) -> dict[str, Any]:
+def _reap(pid: int, began: float, haste: float) -> dict[str, Any]:
     """Collect the child; until `wait4` its pid cannot name anything else."""
-    _kill_group(pid)  # what the child left behind in its group
+    _end_group(pid, haste)  # what the child left behind in its group
     _, status, usage = os.wait4(pid, 0)
     stray = _reap_strays()
     return {
@@ -171,7 +180,7 @@ def _reap_strays() -> float:
     """Kill and collect descendants that left the group; they became children of ours."""
     cpu_seconds = 0.0
     while True:
-        for pid in _children():
+        for pid in _children(os.getpid()):
             os.kill(pid, signal.SIGKILL)
         try:
             _, _, usage = os.wait4(-1, 0)
@@ -180,18 +189,54 @@ def _reap_strays() -> float:
         cpu_seconds += usage.ru_utime + usage.ru_stime
 
 
-def _children() -> list[int]:
-    me = os.getpid()
-    return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+def _children(pid: int) -> list[int]:
+    """Children of all threads of a process; of one that has ended, none."""
+    found: list[int] = []
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
-def _kill_group(pid: int) -> None:
-    """Kill the group of a child that is not reaped yet, be it before its `setsid`."""
-    os.kill(pid, signal.SIGKILL)
+def _end_group(pid: int, seconds: float) -> None:
+    """End the group of a child that is not reaped yet; ask it to, and kill it after `seconds`.
+
+    A launcher such as srun started its ranks through a daemon: only if it is asked, and has time,
+    do they end with it. Killed, it leaves them behind on the cores of the job.
+    """
+    if seconds > 0 and _group_lives(pid):
+        _signal_group(pid, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        while _group_lives(pid) and time.monotonic() < deadline:
+            time.sleep(_POLL)
+    _signal_group(pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    """Signal the group of a child that is not reaped yet, be it before its `setsid`."""
     try:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, number)
     except ProcessLookupError:
-        return
+        os.kill(pid, number)
+
+
+def _group_lives(group: int) -> bool:
+    """Whether the child or another descendant in its group lives; a zombie does not."""
+    family = _children(os.getpid())
+    for pid in family:
+        if _lives_in(group, pid):
+            return True
+        family.extend(_children(pid))
+    return False
+
+
+def _lives_in(group: int, pid: int) -> bool:
+    try:
+        said = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    state, _, its_group, *_ = said.rpartition(")")[2].split()
+    return state not in ("Z", "X") and group in (int(its_group), pid)  # pid: before its `setsid`
 
 
 def _fork(program: Callable[[], None], folder: Path, channel: Channel) -> int:
@@ -227,7 +272,7 @@ def _detach(channel: Channel, supervisor: int) -> None:
         os._exit(os.EX_SOFTWARE)
     channel.close()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in (signal.SIGINT, *TO_LEAVE):
+    for number in TO_LEAVE:
         signal.signal(number, signal.SIG_DFL)
 
 
