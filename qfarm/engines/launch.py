@@ -1,5 +1,6 @@
 """Launch: from a site's launch line to the command that runs in the scratch folder. Pure."""
 
+from pathlib import PurePath
 from typing import Final
 
 from qfarm.engines.base import Command, Job
@@ -29,6 +30,11 @@ def launch(job: Job, usual: tuple[str, ...]) -> Command:
 def ranks(job: Job) -> int:
     """MPI ranks of a job; the rungs against a lack of memory divide what the site gives."""
     return max(1, job.site.ranks // int(job.memory.get("ranks_divisor", 1)))
+
+
+def out_of_sight(job: Job) -> bool:
+    """Whether the ranks of a job are no descendants of its launch line: srun's are Slurm's."""
+    return PurePath(next(iter(job.site.command), "")).name == "srun"
 
 
 def _numbers(job: Job) -> dict[str, int]:

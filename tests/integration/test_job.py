@@ -108,14 +108,22 @@ def test_told_to_end_it_hands_back_all_it_has(farm: LocalFarm) -> None:
     assert note.attempts == 2
 
 
-def test_told_to_end_by_the_signal_of_other_batch_systems(farm: LocalFarm) -> None:
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGINT])
+def test_told_to_end_by_the_signal_of_other_batch_systems(
+    farm: LocalFarm, number: signal.Signals
+) -> None:
     """Where nothing ends a job but people, that is no walltime."""
-    fragment = farm.submit(steps.stage(600))
+    farm.configure(slots=2)
+    fragments = [farm.submit(steps.stage(600)), farm.submit(engines.stage("sleep"))]
+    scratch = farm.root / ".qfarm" / "scratch"
     with farm.job() as job:
-        until(lambda: list((farm.root / ".qfarm" / "scratch").glob("*/reached.state")))
-        job.signal(signal.SIGUSR2)
+        until(lambda: list(scratch.glob("*/reached.state")))
+        until(lambda: list(scratch.glob("*/pid")))
+        job.signal(number)
         assert job.wait() == 0
-    assert farm.kinds(fragment) == [INTERRUPTED]
+    assert [farm.kinds(one) for one in fragments] == [[INTERRUPTED]] * 2
+    assert {count.state for count in farm.store.counts()} == {StageState.READY}
+    assert not list(scratch.glob("*/")), "nothing went wrong that somebody might look into"
 
 
 def test_a_claim_of_many_that_was_not_begun_is_given_back(farm: LocalFarm) -> None:

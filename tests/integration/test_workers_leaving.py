@@ -60,7 +60,7 @@ def test_a_program_is_ended_with_its_job(
     assert process.leaving
 
 
-@pytest.mark.parametrize("code", ["kill -TERM $$", "kill -USR2 $$", "exit 143"])
+@pytest.mark.parametrize("code", ["kill -TERM $$", "kill -USR2 $$", "kill -INT $$", "exit 143"])
 def test_one_that_heard_of_it_first_is_told_from_one_that_crashed(
     process: EngineProcess, leave: Event, folder: Path, code: str
 ) -> None:
@@ -90,7 +90,7 @@ def test_what_ended_well_keeps_its_result(
     assert missing.missing
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_the_watcher_lives_on_and_its_programs_do_not(
     process: EngineProcess, folder: Path, number: signal.Signals
 ) -> None:
@@ -146,3 +146,5 @@ def test_what_it_means_that_the_job_is_told_to_end(
     assert "told to end" in failure.cause
     assert ("walltime left, s" in failure.evidence) is (partition.walltime is not None)
     assert list(farm.restarts.root.iterdir()), "the next attempt goes on from there"
+    assert not list(farm.scratch.root.glob("*/")), "nothing went wrong that one might look into"
+    assert "scratch folder" not in failure.evidence

@@ -22,7 +22,7 @@ from qfarm_workers import attempt, failures
 from qfarm_workers.bench import Bench, Place
 from qfarm_workers.finished import Finished, Made, finish
 from qfarm_workers.prepare import Prepared, job_of
-from qfarm_workers.process import EngineProcess
+from qfarm_workers.process import Ended, EngineProcess
 from qfarm_workers.restart import Restarts, Spot
 from qfarm_workers.scratch import Scratch
 from support import build, engines, steps
@@ -98,6 +98,27 @@ def test_all_aids_of_a_rung_reach_the_job(monkeypatch: pytest.MonkeyPatch) -> No
     job = job_of(claim(), engines.ENGINE, rung, PARTITION)
     assert job.overlap == {"basis_threshold": 1e-5}
     assert job.memory == {"ranks_divisor": 2}
+
+
+@pytest.mark.parametrize(
+    ("command", "peak_mb"),
+    [
+        (("srun", "-n", "4", "aims.x"), 0.0),
+        (("/usr/bin/srun", "aims.x"), 0.0),
+        (("mpirun", "-n", "4", "srun"), 12.0),
+        ((), 12.0),
+    ],
+)
+def test_memory_of_a_launcher_alone_is_no_measurement(
+    command: tuple[str, ...], peak_mb: float
+) -> None:
+    """Ranks of srun are children of Slurm's daemon; 0 teaches the cost model nothing."""
+    prepared = prepare(bench(places=lambda *_: Place(Site(ranks=4, command=command))))
+    assert isinstance(prepared, Prepared)
+    ended = Ended(0, wall_seconds=7.0, peak_memory_mb=12.0)
+    made = Made(build.failure(FailureKind.SCF_NOT_CONVERGED), ended=ended)
+    cost = finish(prepared, made, datetime.now(UTC)).attempt.cost
+    assert (cost.wall_seconds, cost.peak_memory_mb) == (7.0, peak_mb)
 
 
 def test_the_job_knows_how_the_last_attempt_failed() -> None:

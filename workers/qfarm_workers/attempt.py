@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import Final
 
 from qfarm import verdict
 from qfarm.engines.base import Engine, Exit, Restart
@@ -15,6 +16,7 @@ from qfarm.ladder import Ladder, Retry, decide, effective_level
 from qfarm.sites import Missing
 from qfarm.store.protocol import Claim
 from qfarm_schemas.attempt import Failure, Outcome
+from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
 from qfarm_workers import failures, restart, scratch
@@ -26,6 +28,10 @@ from qfarm_workers.process import Ended, Limits, Stopped
 from qfarm_workers.scratch import Scratch
 
 __all__ = ["Bench", "Engines", "Finished", "Prepared", "prepare", "run", "unfinished"]
+
+
+_CUT_SHORT: Final = frozenset({FailureKind.INTERRUPTED, FailureKind.WALLTIME})
+"""How attempts end that go on in the next job; their restart files lie elsewhere."""
 
 
 def prepare(claim: Claim, bench: Bench) -> Prepared | Finished:
@@ -70,7 +76,7 @@ def run(prepared: Prepared, bench: Bench, stop: Event) -> Finished | None:
     trouble = "" if stop.is_set() else _keep(prepared, made.outcome, bench, folder)
     located = _located(made, bench.scratch, folder)
     finished = finish(prepared, located, started, bench.environment)
-    bench.scratch.close(folder, failed=finished.record is None)
+    bench.scratch.close(folder, failed=finished.record is None and _telling(made.outcome))
     return replace(finished, trouble=trouble)
 
 
@@ -173,9 +179,14 @@ def _keep(prepared: Prepared, outcome: Outcome, bench: Bench, folder: Path) -> s
     return ""
 
 
+def _telling(outcome: Outcome) -> bool:
+    """Whether the scratch folder may tell what went wrong: nothing did where the job ended."""
+    return not (isinstance(outcome, Failure) and outcome.kind in _CUT_SHORT)
+
+
 def _located(made: Made, kept: Scratch, folder: Path) -> Made:
     """Say in the evidence where the scratch folder of a failure stays."""
-    if not isinstance(made.outcome, Failure) or not kept.keeps(failed=True):
+    if not isinstance(made.outcome, Failure) or not kept.keeps(_telling(made.outcome)):
         return made
     evidence = made.outcome.evidence | {"scratch folder": str(folder)}
     outcome = made.outcome.model_copy(update={"evidence": evidence})

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Final
 
+from qfarm.engines.launch import out_of_sight
 from qfarm.ladder import (
     Decision,
     Done,
@@ -81,7 +82,7 @@ def finish(
     claim, now = prepared.claim, datetime.now(UTC)
     threads = prepared.job.threads
     made_by = _Run(prepared.rung, claim.worker, started, now, threads, environment)
-    attempt = _attempt(claim, made_by, made)
+    attempt = _attempt(claim, made_by, _measured(made, prepared))
     if prepared.engine.goes_on(prepared.job):
         attempt = attempt.model_copy(update={"continued_from": prepared.kept.number})
     decision = _decide(claim, attempt, prepared.engine.ladder)
@@ -129,6 +130,13 @@ def exhausted(claim: Claim, decision: Done | GiveUp) -> Finished:
     )
     finished = stillborn(claim, failure, Ladder())
     return Finished(finished.attempt, GiveUp(failure.cause, failure.remedy))
+
+
+def _measured(made: Made, prepared: Prepared) -> Made:
+    """Memory 0, which is no measurement, where that of the launcher alone was seen."""
+    if not out_of_sight(prepared.job):
+        return made
+    return replace(made, ended=replace(made.ended, peak_memory_mb=0.0))
 
 
 def _decide(claim: Claim, attempt: Attempt, ladder: Ladder) -> Decision:
