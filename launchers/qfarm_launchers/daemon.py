@@ -16,6 +16,7 @@ from structlog.typing import FilteringBoundLogger
 
 from qfarm.config import Farm
 from qfarm.errors import ConfigError, StoreError, UserError
+from qfarm.sites import settings
 from qfarm.store.fleet import Standing
 from qfarm.store.protocol import Store
 from qfarm_launchers import log
@@ -186,10 +187,16 @@ class Daemon:
             self.farm.config.lease.heartbeat,
             ending_of=lambda worker: self._ask(worker, lambda k: k.roster.ending_of(worker)),
             slots_of=lambda worker: self._ask(worker, lambda k: k.partition.slots) or 1,
+            ranks_of=lambda worker, engine: (
+                self._ask(worker, lambda k: self._ranks(k, engine)) or 1
+            ),
         )
         for attempt in reaper.reap(self._lost):
             why = attempt.outcome.cause if isinstance(attempt.outcome, Failure) else ""
             self.log.info("reaped", key=attempt.key, job=attempt.worker.job, why=why)
+
+    def _ranks(self, keeper: Keeper, engine: str) -> int:
+        return settings(self.farm.config, keeper.partition, engine).ranks
 
     def _lost(self, worker: Worker) -> bool:
         """Whether a worker is known to be dead.
