@@ -27,7 +27,8 @@ def left_to_others(situation: Situation) -> str:
     """Stages that none of its jobs takes."""
     return (
         f"{_ready(situation)}, left to partitions with more memory or a longer walltime: "
-        "`qfarm launcher status` shows whether they get jobs"
+        "`qfarm launcher status` shows whether they get jobs; where one has no launcher, `qfarm "
+        "launch NAME`"
     )
 
 
