@@ -125,7 +125,8 @@ def test_stages_that_no_job_takes_ask_for_nothing() -> None:
     assert submitted(situation(7, HOURS), limits) == 0
     assert why(situation(7, HOURS), limits) == (
         "7 stages are ready, left to partitions with more memory or a longer walltime: "
-        "`qfarm launcher status` shows whether they get jobs"
+        "`qfarm launcher status` shows whether they get jobs; where one has no launcher, `qfarm "
+        "launch NAME`"
     )
     endless = replace(TWO, life=inf)
     assert submitted(replace(situation(7, HOURS), sample=(Cost(5.0, inf),)), endless) == 0
