@@ -9,8 +9,12 @@ go on to where B spills to.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from qfarm_schemas.config import Partition
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,10 @@ def takers(
 
 
 def unserved(
-    waiting: Iterable[Waiting], partitions: Sequence[Partition], closed: Collection[str] = ()
+    waiting: Iterable[Waiting],
+    partitions: Sequence[Partition],
+    closed: Collection[str] = (),
+    refused: Mapping[str, str] = _NONE,
 ) -> tuple[str, ...]:
     """Say which stages no partition can take, why, and what to do; a line each.
 
@@ -116,9 +123,12 @@ def unserved(
         All that there are.
     closed : collection of str
         Names of those that are closed; with none, only what can never be taken is said.
+    refused : mapping
+        Name -> why it can do no work, of those among them that no user closed: they open by
+        themselves.
     """
     return tuple(
-        f"{_what(one)}: {_why(one, partitions, closed)}"
+        f"{_what(one)}: {_why(one, partitions, refused)}"
         for one in waiting
         if one.count and not takers(one, partitions, closed)
     )
@@ -129,7 +139,7 @@ def _what(waiting: Waiting) -> str:
     return f"{number} {waiting.stage!r} (engine {waiting.engine})"
 
 
-def _why(waiting: Waiting, partitions: Sequence[Partition], closed: Collection[str]) -> str:
+def _why(waiting: Waiting, partitions: Sequence[Partition], refused: Mapping[str, str]) -> str:
     named = next((one for one in partitions if one.name == waiting.partition), None)
     if waiting.partition is not None and named is None:
         return (
@@ -140,9 +150,19 @@ def _why(waiting: Waiting, partitions: Sequence[Partition], closed: Collection[s
     able = [one for one in asked if serves(one, waiting.stage, waiting.engine)]
     if not able:
         return _left_out(waiting, named)
-    names = ", ".join(f"{one.name!r}" for one in able)
     spilling = "" if named is None else ", or let it spill to another (spill_to) that takes them"
-    return f"wait for {names}, closed now; open it again (`qfarm launcher resume`){spilling}"
+    return f"wait for {' or for '.join(_awaited(able, refused))}{spilling}"
+
+
+def _awaited(able: Iterable[Partition], refused: Mapping[str, str]) -> Iterator[str]:
+    """What is waited for, and what opens it."""
+    names = [one.name for one in able]
+    by_user = ", ".join(f"{name!r}" for name in names if name not in refused)
+    if by_user:
+        yield f"{by_user}, closed now; open it again (`qfarm launcher resume`)"
+    for name in names:
+        if name in refused:
+            yield f"{name!r}, which can do no work now ({refused[name]}) and opens by itself"
 
 
 def _left_out(waiting: Waiting, named: Partition | None) -> str:

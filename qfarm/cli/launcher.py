@@ -16,6 +16,7 @@ from qfarm.cli.farm import open_farm
 from qfarm.cli.following import lines_of
 from qfarm.cli.launch import Options, chosen, launching
 from qfarm.cli.table import fitted, table
+from qfarm.cli.untaken import refuses
 from qfarm.cli.wording import counted, duration
 from qfarm.config import Farm, load
 from qfarm.costs.model import CostModel
@@ -27,6 +28,7 @@ from qfarm_launchers.cluster import job_name
 from qfarm_launchers.interrupts import Ends
 from qfarm_launchers.keeper import logs_of
 from qfarm_workers.identity import launched, this_process
+from qfarm_workers.loop import partition_of
 
 command = typer.Typer(no_args_is_help=True, help="Status, drain, pause, stop of launchers.")
 
@@ -35,6 +37,9 @@ Names = Annotated[
 ]
 
 LINES: Final = 20
+
+NUMBER: Final = "000000"
+"""What stands for the number of a job, where only the rest of its name counts."""
 
 
 @command.command()
@@ -90,14 +95,18 @@ def stop(
         _end_launchers(partitions)
         return
     with open_farm() as (farm, store):
-        names = [one.name for one in chosen(farm, partitions or ())]
-        without = [name for name in names if not launched(store.fleet.standing(name))]
-        for name in names:
-            if name not in without:
+        own = {one.name for one in farm.config.partitions}
+        here = []
+        for name in _meant(farm, store, partitions):
+            if launched(store.fleet.standing(name)):
                 store.fleet.ask(name, Gate.STOPPING)
                 print(f"{name} stops: its jobs are ended, then its launcher")
-    if without:
-        _stop_here(tuple(without))
+            elif name in own:
+                here.append(name)
+            else:
+                _stop_unknown(store, name)
+    if here:
+        _stop_here(tuple(here))
 
 
 @command.command()
@@ -144,15 +153,17 @@ def logs(
 
 def _row(farm: Farm, name: str, standing: Standing) -> dict[str, Any]:
     found = (one for one in farm.config.partitions if one.name == name)
-    partition, look = next(found, None), standing.look if launched(standing) else {}
+    alive = launched(standing)
+    partition, look = next(found, None), standing.look if alive else {}
+    refused = standing.refused if alive else ""  # else nobody looks whether it still holds
     return {
         "partition": name,
         "scheduler": "elsewhere" if partition is None else partition.scheduler,
-        "state": "refused" if standing.refused and not standing.gate.closed else standing.gate,
+        "state": "refused" if refused and not standing.gate.closed else standing.gate,
         "launcher": _who(standing),
-        "alive": launched(standing),
+        "alive": alive,
         **{key: look.get(key) for key in ("jobs", "pending", "slots", "attempts", "ready", "left")},
-        "why": look.get("trouble") or standing.refused or look.get("why") or "",
+        "why": look.get("trouble") or refused or look.get("why") or "",
     }
 
 
@@ -198,20 +209,41 @@ def _cell(name: str, value: Any) -> str:
 
 def _ask(partitions: Sequence[str] | None, gate: Gate, words: str) -> None:
     with open_farm() as (farm, store):
-        for partition in chosen(farm, partitions or ()):
-            store.fleet.ask(partition.name, gate)
-            print(f"{partition.name} {words}")
+        for name in _meant(farm, store, partitions):
+            store.fleet.ask(name, gate)
+            print(f"{name} {words}{_but(store.fleet.standing(name))}")
+
+
+def _but(standing: Standing) -> str:
+    """What keeps an open partition from work all the same."""
+    if not refuses(standing):
+        return ""
+    return f", but can do no work now ({standing.refused}); it goes on by itself when it can"
+
+
+def _meant(farm: Farm, store: Store, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of partitions; without names those that `qfarm launch` takes.
+
+    One that qfarm.toml does not have (any more) counts when it was launched once.
+    """
+    if not names:
+        return tuple(one.name for one in chosen(farm, ()))
+    noted = {one.name for one in store.fleet.standings()}
+    for name in names:
+        if name not in noted:
+            partition_of(farm.config.partitions, name)
+    return tuple(dict.fromkeys(names))
 
 
 def _end_launchers(partitions: Sequence[str] | None) -> None:
     """Take the partitions from their launchers, which end when they see it."""
     with open_farm() as (farm, store):
-        for partition in chosen(farm, partitions or ()):
-            if launched(store.fleet.standing(partition.name)):
-                _take_away(store, partition.name)
-                print(f"the launcher of {partition.name} ends within seconds; its jobs go on")
+        for name in _meant(farm, store, partitions):
+            if launched(store.fleet.standing(name)):
+                _take_away(store, name)
+                print(f"the launcher of {name} ends within seconds; its jobs go on")
             else:
-                print(f"{partition.name} has no launcher")
+                print(f"{name} has no launcher")
 
 
 def _take_away(store: Store, name: str) -> None:
@@ -227,6 +259,22 @@ def _stop_here(names: tuple[str, ...]) -> None:
         present = sum(len(keeper.roster.present) for keeper in daemon.keepers)
         stderr().print(f"Ending {counted(present, 'job')} of {', '.join(names)} ...")
         daemon.run(interrupts)
+
+
+def _stop_unknown(store: Store, name: str) -> None:
+    """Stop a partition without a launcher whose scheduler is not known."""
+    store.fleet.ask(name, Gate.STOPPING)
+    print(
+        f"{name} is not in qfarm.toml, so its jobs cannot be cancelled from here: those that run "
+        "end by themselves when they have finished what they do"
+    )
+    notes = [f"{one.name} ({one.scheduler_id or 'id unknown'})" for one in store.fleet.jobs(name)]
+    begin = job_name(name, NUMBER).removesuffix(NUMBER)
+    known = f"; known are {', '.join(notes)}" if notes else ""
+    print(
+        "Cancel the others with the scheduler's own command (scancel, qdel, bkill, condor_rm, "
+        f"oardel): their names begin with {begin!r}{known}"
+    )
 
 
 def _log(farm: Farm, job: str | None) -> Path:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import Final
 
 from qfarm.routing import Waiting, takers, unserved
-from qfarm.store.fleet import Fleet
+from qfarm.store.fleet import Fleet, Standing
 from qfarm.store.wish import Wish
 from qfarm_schemas.config import Partition
+from qfarm_workers.identity import gone, launched
 
 MOST: Final = 1_000_000
 """Stages that are counted."""
@@ -21,15 +22,31 @@ def untaken(fleet: Fleet, partitions: Sequence[Partition]) -> tuple[str, ...]:
     out.
     """
     standings = fleet.standings()
-    closed = {one.name for one in standings if one.closed}
-    elsewhere = {one.name for one in standings} - {one.name for one in partitions}
+    refused = {one.name: one.refused for one in standings if refuses(one)}
+    closed = {one.name for one in standings if one.gate.closed}.union(refused)
+    own = {one.name for one in partitions}
+    elsewhere = {one.name for one in standings if _looked_after(one)} - own
     found = (
         replace(kind, count=_ready(fleet, kind, frozenset(levels)))
         for kind, levels in _kinds(fleet).items()
         if not takers(kind, partitions, closed)
         if not (elsewhere if kind.partition is None else kind.partition in elsewhere)
     )
-    return unserved(found, partitions, closed)
+    return unserved(found, partitions, closed, refused)
+
+
+def refuses(standing: Standing) -> bool:
+    """Whether a partition that no user closed can do no work now, as its living launcher says."""
+    return bool(standing.refused) and not standing.gate.closed and launched(standing)
+
+
+def _looked_after(standing: Standing) -> bool:
+    """Whether its launcher lives, or did within a day: a cluster may be down for maintenance.
+
+    One of this machine that has ended does not count: its partition may have got another name.
+    """
+    dead = standing.launcher is not None and gone(standing.launcher)
+    return (standing.alive or standing.lately) and not dead
 
 
 def _kinds(fleet: Fleet) -> dict[Waiting, set[str]]:

@@ -1,9 +1,12 @@
 """`qfarm status` says which ready stages no partition takes; which wait is no fault."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 from qfarm.store.fleet import Gate
+from qfarm_schemas.attempt import Worker
+from qfarm_workers.identity import this_process
 from support.farm import Desk, desk
 from support.work import PREOPT, SINGLE_POINT, finish, give_up, plan_of, plans, take, water
 
@@ -43,9 +46,52 @@ def test_only_what_is_ready_counts(desk: Desk) -> None:
     ]
 
 
+def launch(desk: Desk, partition: str, by: Worker, seconds: float = 60.0) -> str:
+    """Launch a partition, and look after it once; the token of its lease."""
+    token = desk.store.fleet.take(partition, by, seconds)
+    assert desk.store.fleet.keep(partition, token, seconds, {}) is not None
+    return token
+
+
+def process(host: str | None = None, alive: bool = True) -> Worker:
+    """This process, on another host or as it were one that has ended."""
+    me = this_process("launch-1", host=host)
+    return me if alive else me.model_copy(update={"started": me.started - timedelta(days=1)})
+
+
 def test_a_partition_of_another_cluster_may_take_it(desk: Desk) -> None:
+    """Even while that cluster is down for maintenance, which lasts a day."""
+    desk.store.add([*plans(1, ON_GPU), *plans(1, PREOPT, first=10)])
+    token = launch(desk, "gpu", process("login2"))
+    assert told(desk, CPU) == []
+    desk.store.fleet.leave("gpu", token)
+    assert told(desk, CPU) == []
+
+
+def test_a_partition_that_was_renamed_takes_nothing_any_more(desk: Desk) -> None:
+    """Its document stays in the database, but no launcher comes back to it."""
     desk.store.add(plans(1, ON_GPU))
     desk.store.fleet.ask("gpu", Gate.OPEN)
+    missing = ["1 stage 'preopt' (engine tblite): must run in partition 'gpu', which qfarm.toml"]
+    assert [line[: len(missing[0])] for line in told(desk, CPU)] == missing
+    launch(desk, "gpu", process())
+    assert told(desk, CPU) == []
+    desk.store.fleet.take("gpu", process(alive=False), 60.0, free=True)
+    assert [line[: len(missing[0])] for line in told(desk, CPU)] == missing
+
+
+def test_what_its_scheduler_has_closed_is_not_for_the_user_to_open(desk: Desk) -> None:
+    desk.store.add(plans(1, PREOPT))
+    token = launch(desk, "cpu", process("login2"))
+    desk.store.fleet.refuse("cpu", "partition cpu is down")
+    assert told(desk, CPU) == [
+        "1 stage 'preopt' (engine tblite): wait for 'cpu', which can do no work now (partition cpu "
+        "is down) and opens by itself"
+    ]
+    desk.store.fleet.ask("cpu", Gate.PAUSED)
+    assert "(`qfarm launcher resume`)" in told(desk, CPU)[0]
+    desk.store.fleet.ask("cpu", Gate.OPEN)
+    desk.store.fleet.leave("cpu", token)  # nobody looks any more whether it is down
     assert told(desk, CPU) == []
 
 

@@ -75,6 +75,24 @@ def test_what_nobody_takes_is_said_with_the_remedy() -> None:
     )
 
 
+def test_who_closed_a_partition_decides_what_opens_it() -> None:
+    """Nobody is told to open what is closed by its scheduler."""
+    anywhere, down = Waiting("x", "pyscf"), {"cpu": "partition cpu is down"}
+    away = "'cpu', which can do no work now (partition cpu is down) and opens by itself"
+    shut = "'gpu', closed now; open it again (`qfarm launcher resume`)"
+    assert unserved([anywhere], (CPU,), {"cpu"}, down) == (
+        f"1 stage 'x' (engine pyscf): wait for {away}",
+    )
+    both = (CPU, Partition(name="gpu"))
+    assert unserved([anywhere], both, {"cpu", "gpu"}, down) == (
+        f"1 stage 'x' (engine pyscf): wait for {shut} or for {away}",
+    )
+    assert unserved([Waiting("x", "pyscf", "cpu")], (CPU,), {"cpu"}, down) == (
+        f"1 stage 'x' (engine pyscf): wait for {away}, or let it spill to another (spill_to) that "
+        "takes them",
+    )
+
+
 NAMES = st.sampled_from("abcd")
 STAGES = st.sampled_from(("preopt", "point"))
 ENGINES = st.sampled_from(("tblite", "pyscf"))
