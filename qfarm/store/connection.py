@@ -17,16 +17,19 @@ from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
     DuplicateKeyError,
+    ExecutionTimeout,
+    InvalidOperation,
     InvalidURI,
     OperationFailure,
     PyMongoError,
+    WriteError,
 )
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from qfarm.errors import StoreError, UserError
+from qfarm.errors import StoreError
 from qfarm.store.roles import Person, held_in, not_allowed
 from qfarm.store.unreachable import unreachable
 
@@ -58,6 +61,19 @@ _NO_RIGHTS: Final = (_NOT_ALLOWED, 18)
 _CREDENTIALS: Final = "Check user and password in `mongo.uri`, and the user's role on the database"
 
 _T = TypeVar("_T")
+
+
+_AS_THEY_ARE: Final = (WriteError, BulkWriteError, ExecutionTimeout, InvalidOperation)
+"""Of what is written, of a limit that was set, or of the code: callers know what to do."""
+
+_LOOK: Final = (
+    "See what its log says, and mend that; where nothing is wrong with the server, it is a fault "
+    "of qfarm: please report it"
+)
+
+
+class RefusedError(StoreError):
+    """MongoDB does not do what was asked for, and says why."""
 
 
 class WorkflowLockedError(Exception):
@@ -239,12 +255,13 @@ class Connection:
     def _explain(self, error: Exception) -> Exception:
         if isinstance(error, OperationFailure) and error.code in _NO_RIGHTS:
             return _refused(error, self._client, self._db.name, self.where)
-        if not _passes(error):
-            return error
-        return StoreError(
-            f"MongoDB at {self.where} did not do what was asked for {self.patience:.0f} s: {error}",
-            "See whether mongod runs (`qfarm up` starts the private one) and what its log says",
-        )
+        if _passes(error):
+            return StoreError(
+                f"MongoDB at {self.where} did not do what was asked for {self.patience:.0f} s: "
+                f"{error}",
+                "See whether mongod runs (`qfarm up` starts the private one) and what its log says",
+            )
+        return error if isinstance(error, _AS_THEY_ARE) else _told(error, self.where)
 
 
 def _passes(error: BaseException) -> bool:
@@ -297,7 +314,7 @@ def _greet(client: MongoClient[Document], database: str, where: str, tls: bool) 
         client[database]["fireworks"].find_one({}, {"_id": 1})
     except OperationFailure as error:
         if error.code not in _NO_RIGHTS:
-            raise
+            raise _told(error, where) from error
         raise _refused(error, client, database, where) from None
     except ConnectionFailure as error:
         raise unreachable(where, str(error), tls) from error
@@ -305,7 +322,7 @@ def _greet(client: MongoClient[Document], database: str, where: str, tls: bool) 
 
 def _refused(
     error: OperationFailure, client: MongoClient[Document], database: str, where: str
-) -> UserError:
+) -> StoreError:
     """The error for someone whom MongoDB does not let in, or not do what was asked for."""
     said = _said(error)
     if error.code != _NOT_ALLOWED or _NOT_SIGNED_IN in said:
@@ -322,6 +339,13 @@ def _signed_in(client: MongoClient[Document], database: str, where: str) -> Pers
     names = [str(user["user"]) for user in found["authenticatedUsers"]]
     roles = held_in(database, found["authenticatedUserRoles"])
     return Person(", ".join(names), roles, database, where)
+
+
+def _told(error: Exception, where: str) -> RefusedError:
+    """The error for what MongoDB refuses for any other reason."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    said = str((details or {}).get("errmsg") or error)[:300]
+    return RefusedError(f"MongoDB at {where} refuses what was asked for: {said}", _LOOK)
 
 
 def _said(error: OperationFailure) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-from qfarm.errors import UserError
+from qfarm.errors import StoreError
 
 SUBMITTER: Final = "submitter"
 WORKER: Final = "worker"
@@ -147,8 +147,8 @@ ROLES: Final = (
 """Least rights first."""
 
 
-class NotAllowedError(UserError):
-    """The user's role does not allow what was asked for; waiting does not help."""
+class NotAllowedError(StoreError):
+    """The user's role does not allow what was asked for; waiting helps while one changes roles."""
 
 
 class Person(NamedTuple):

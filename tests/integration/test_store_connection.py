@@ -5,13 +5,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from pymongo import MongoClient
+from pymongo.errors import BulkWriteError, DuplicateKeyError, InvalidOperation, OperationFailure
 
 from qfarm.errors import LeaseLostError, StoreError
 from qfarm.store import connection, open_store, server
@@ -179,3 +180,21 @@ def test_patience_ends_with_an_explanation(
     with pytest.raises(StoreError, match="mongod runs"):
         store.add(plans(1))
     store.close()
+
+
+def test_whatever_mongod_refuses_is_an_error_of_the_store(mongo_uri: str, database: str) -> None:
+    """Who waits for the store waits through it; what is written twice, its callers know."""
+    with closing(connection.Connection.open(mongo_uri, database, 5)) as opened:
+        odd = [{"$nonsense": 1}]
+        with pytest.raises(StoreError, match=r"refuses what was asked for: .*nonsense") as caught:
+            opened.retry(lambda: opened["fireworks"].aggregate(odd))
+        assert isinstance(caught.value.__cause__, OperationFailure)
+        assert "full error" not in caught.value.what
+        assert caught.value.remedy
+        twice = [{"_id": 1}, {"_id": 1}]
+        with pytest.raises(BulkWriteError):
+            opened.retry(lambda: opened["doctor"].insert_many(twice))
+        with pytest.raises(DuplicateKeyError):
+            opened.transact(lambda t: opened["doctor"].insert_one({"_id": 1}, session=t.session))
+    with pytest.raises(InvalidOperation):  # broken code
+        opened.retry(lambda: opened["doctor"].find_one({}))

@@ -318,6 +318,19 @@ def test_a_user_without_a_role_is_told(mongo_uri: str, database: str, addresses:
     assert "You need the role dashboard (status, list, show, export)" in caught.value.remedy
 
 
+def test_a_right_that_is_missing_for_a_moment_is_an_outage(
+    mongo_uri: str, addresses: Addresses, database: str
+) -> None:
+    """A launcher that has run for weeks goes on when an administrator has changed the roles."""
+    with open_store(addresses["worker"], database) as store, MongoClient[Any](mongo_uri) as client:
+        token = store.fleet.take("cpu", worker(), 60.0)
+        client[database].command("revokeRolesFromUser", "worker", roles=["worker"])
+        with pytest.raises(StoreError, match="may not write to 'partitions'"):
+            store.fleet.keep("cpu", token, 60.0, {})
+        client[database].command("grantRolesToUser", "worker", roles=["worker"])
+        assert store.fleet.keep("cpu", token, 60.0, {}) is not None
+
+
 @pytest.fixture
 def at(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Use an address by its file, in a folder of the test's own."""

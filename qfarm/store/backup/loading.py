@@ -23,7 +23,7 @@ from qfarm.store import version
 from qfarm.store.backup.archive import Backup, Report, Saved, Step, Tally, count
 from qfarm.store.backup.dumping import MANY, PARTIAL
 from qfarm.store.backup.trust import BackupError, Metadata, metadata, version_document
-from qfarm.store.connection import Connection, Document, Transaction
+from qfarm.store.connection import Connection, Document, RefusedError, Transaction
 from qfarm.store.upkeep import LEASE, LOCK, Upkeep, upkeep
 from qfarm.store.version import RENAMING, RESTORING, SCHEMA, VERSION
 
@@ -305,6 +305,8 @@ def _explained(connection: Connection) -> Iterator[None]:
         ) from error
     except BSONError as error:
         raise _no_bson(error) from error
+    except RefusedError as error:
+        raise BackupError(error.what, _LOOK + _ONCE_MORE) from error
     except PyMongoError as error:
         raise BackupError(
             f"MongoDB at {connection.where} refuses to restore: {_said(error)}",

@@ -9,7 +9,7 @@ from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
 
 from qfarm.store import arrays, indexes
-from qfarm.store.connection import Connection, Document
+from qfarm.store.connection import Connection, Document, RefusedError
 from qfarm.store.fsck.model import Found, integer
 from qfarm.store.histories import RECORDS
 from qfarm.store.sweep import sweep
@@ -88,7 +88,7 @@ def unique_indexes() -> int:
 
 def index_again(connection: Connection) -> None:
     """Make the indexes, as far as no twins stand in the way."""
-    with suppress(OperationFailure):
+    with suppress(OperationFailure, RefusedError):
         indexes.ensure(connection)
 
 

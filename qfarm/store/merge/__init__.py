@@ -23,7 +23,7 @@ from qfarm.store.arrays import ARRAYS
 from qfarm.store.backup.archive import Backup, Report, Step, opened
 from qfarm.store.backup.loading import saved_version
 from qfarm.store.backup.trust import BackupError
-from qfarm.store.connection import Connection
+from qfarm.store.connection import Connection, RefusedError
 from qfarm.store.entry import Foreign
 from qfarm.store.merge import adding, adopting, theirs
 from qfarm.store.merge.adopting import Case
@@ -201,8 +201,9 @@ def _explained(connection: Connection) -> Iterator[None]:
     """Say what MongoDB refused, and how the merge goes on."""
     try:
         yield
-    except PyMongoError as error:
+    except (PyMongoError, RefusedError) as error:
+        said = error.what if isinstance(error, RefusedError) else str(error)
         raise StoreError(
-            f"MongoDB at {connection.where} refuses what the merge writes: {str(error)[:300]}",
+            f"MongoDB at {connection.where} refuses what the merge writes: {said[:300]}",
             f"See what its log says, and mend that. {_AGAIN}",
         ) from error
