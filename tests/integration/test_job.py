@@ -2,13 +2,16 @@
 
 import os
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qfarm.store.fleet import Gate, JobState, NodeNote
 from qfarm.store.protocol import Selection, StageState
+from qfarm_launchers.learning import relearn
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.config import Partition, Policy
 from qfarm_schemas.failure import Budget, FailureKind
@@ -16,7 +19,7 @@ from qfarm_workers.identity import gone, node_name, this_process
 from qfarm_workers.options import arguments
 from qfarm_workers.restart import Restarts
 from support import engines, steps
-from support.local_farm import LocalFarm, farm
+from support.local_farm import LocalFarm, family, farm
 from support.wait import gone as ended
 from support.wait import lives, until
 
@@ -222,6 +225,99 @@ def test_a_partition_that_is_not_there_is_said(farm: LocalFarm) -> None:
     with farm.job() as job:
         assert job.wait() == 1
     assert "error: there is no partition 'cpu'" in job.said
+
+
+def test_a_job_that_is_killed_at_its_first_attempt_has_worked(farm: LocalFarm) -> None:
+    with farm.job() as job:
+        until(lambda: any(note.seen for note in farm.jobs("cpu")))
+        assert not farm.note.worked, "it has found nothing so far"
+        farm.submit(gated(farm.root, "gate"))
+        until((farm.root / "gate.pid").exists)
+        until(lambda: farm.note.worked)
+        os.kill(job.process.pid, signal.SIGKILL)
+    assert farm.note.attempts == 0
+
+
+def test_an_engine_that_is_told_to_end_ends_no_slot(farm: LocalFarm) -> None:
+    """By somebody, or by words of srun's: time is left all the same."""
+    farm.configure(idle=1.0, more='walltime = "01:00:00"')
+    fragment = farm.submit(gated(farm.root, "gate"))
+    more = farm.submit(engines.stage("good"))
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        os.kill(int((farm.root / "gate.pid").read_text()), signal.SIGTERM)
+        (farm.root / "gate").touch()
+        assert job.wait() == 0
+    assert farm.kinds(fragment) == [WALLTIME, None]
+    assert farm.kinds(more) == [None]
+    assert farm.note.why == ""
+
+
+LARGE = engines.stage("devices", name="large", options={"seconds": 4})
+"""By what is foreseen it fits into a fresh life of 40 s only, which is one for 3.5 s."""
+
+
+def small(farm: LocalFarm, number: int) -> list[str]:
+    return [farm.submit(engines.stage("good", time_limit=1.0)) for _ in range(number)]
+
+
+def test_small_stages_behind_large_ones_are_found_at_the_end_of_a_life(farm: LocalFarm) -> None:
+    farm.configure(idle=1.0, more="walltime = 40.0")
+    first, *rest = [farm.submit(LARGE) for _ in range(40)]
+    behind = small(farm, 5)
+    relearn(farm.store.fleet, farm.store.fleet.stages(), steps.look_up)
+    with farm.job() as job:
+        assert job.wait(35) == 0
+    assert farm.kinds(first) == [None]
+    assert [farm.kinds(one) for one in behind] == [[None]] * 5
+    assert [farm.kinds(one) for one in rest] == [[]] * 39
+    assert farm.note.why == "its lifetime is over"
+
+
+def test_slots_are_started_for_what_fits_after_others_found_nothing(farm: LocalFarm) -> None:
+    """One slot is busy for long; the other has idled, and then passed over a large stage."""
+    farm.configure(slots=2, idle=1.0, more="walltime = 40.0")
+    slow = farm.submit(gated(farm.root, "gate"))
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        aged = time.monotonic() + 5
+        until(lambda: time.monotonic() > aged and farm.note.busy == 1, seconds=15)
+        large = farm.submit(LARGE)
+        later = time.monotonic() + 1.5
+        until(lambda: time.monotonic() > later and farm.note.busy == 1)
+        fit = small(farm, 3)
+        relearn(farm.store.fleet, farm.store.fleet.stages(), steps.look_up)
+        until(lambda: [farm.kinds(one) for one in fit] == [[None]] * 3)
+        assert farm.kinds(slow) == []
+        (farm.root / "gate").touch()
+        assert job.wait() == 0
+    assert farm.kinds(slow) == [None]
+    assert farm.kinds(large) == []
+    assert farm.note.why == "its lifetime is over"
+
+
+def test_slots_outlive_the_process_that_forked_them(farm: LocalFarm) -> None:
+    farm.configure(idle=1.0)
+    slow = farm.submit(gated(farm.root, "gate"))
+    with farm.job() as job:
+        until((farm.root / "gate.pid").exists)
+        (running,) = farm.store.running()
+        (forks,) = [
+            p for p in family(job.process.pid) if p.pid == psutil.Process(running.worker.pid).ppid()
+        ]
+        forks.kill()
+        later = farm.submit(engines.stage("good"))
+        seen = farm.note.seen
+        until(lambda: farm.note.seen != seen)
+        until(lambda: farm.note.seen not in (None, seen))
+        assert farm.note.busy == 1
+        assert farm.kinds(later) == []
+        (farm.root / "gate").touch()
+        assert job.wait() == 0
+    assert [one.worker.pid for one in (*farm.attempts(slow), *farm.attempts(later))] == [
+        running.worker.pid
+    ] * 2
+    assert farm.note.why == ""
 
 
 def test_it_keeps_what_its_scheduler_granted(

@@ -28,6 +28,9 @@ class Wary:
     def wish(self) -> Wish:
         return Wish(partitions=("local",), elsewhere=HERE)
 
+    def begun(self) -> None:
+        pass
+
     def note(self, made: Attempt, engine: str) -> None:
         pass
 

@@ -38,6 +38,9 @@ class Guided:
     def wish(self) -> Wish:
         return self.what
 
+    def begun(self) -> None:
+        raise AssertionError("nothing was claimed")
+
     def note(self, made: Attempt, engine: str) -> None:
         raise AssertionError("nothing was claimed")
 
@@ -161,6 +164,19 @@ def test_a_loop_that_takes_all_looks_as_it_always_did(queue: Queue) -> None:
     queue.length = 40_000
     looping(queue, Guided(idle_seconds=60.0)).run()
     assert {wish for _, wish in queue.claims} == {Wish(elsewhere="n1"), Wish()}
+
+
+def test_the_cheapest_stage_that_was_seen_is_not_the_cheapest_before_all_were(
+    queue: Queue,
+) -> None:
+    """20 s of 1000 s are left, the first stages take 21 s; others stand behind them."""
+    queue.clock, queue.length = 880.0, 1500
+    loop = looping(queue, Guided(idle_seconds=60.0, least=21.0, what=PICKY), life=1000.0)
+    loop.run()
+    assert [wish.sight for _, wish in queue.claims if wish.sight > SIGHT][-1] == 4 * SIGHT
+    assert loop.outlived
+    assert not loop.idled
+    assert queue.asked == [], "others change nothing about it"
 
 
 def claims(sight: Sight, far: int, now: float = 0.0) -> int:

@@ -185,6 +185,13 @@ def test_every_attempt_is_reported(wire: Wire) -> None:
     assert wire.said == [Report(attempt=True)] * 2
 
 
+def test_the_first_claim_is_reported(wire: Wire) -> None:
+    asked = guide(wire)
+    asked.begun()
+    asked.begun()
+    assert wire.said == [Report(began=True)]
+
+
 def test_an_engine_that_fails_in_a_row_is_tested_and_goes_on(wire: Wire) -> None:
     asked = guide(wire)
     for fragment in "abc":

@@ -171,6 +171,14 @@ def test_a_job_whose_end_is_over_has_no_time() -> None:
     assert job(DAY, age=10.0, end=1e9 - 5).left(5010.0) < 0
 
 
+def test_a_life_ends_when_only_the_margin_for_stopping_is_left() -> None:
+    life = Lifetime(1000.0, 0.0)  # engines have ended after 900 s, and are asked after 810 s
+    assert not life.ending(809.0)
+    assert life.ending(811.0)
+    assert not Lifetime(1000.0, 0.0).prepared(500.0).ending(850.0)
+    assert not Lifetime().ending(1e9)
+
+
 def test_a_job_that_took_long_to_begin_is_as_fresh_as_can_be() -> None:
     """Or else it would claim nothing that takes longer than a life, and nor would the next job."""
     life = Lifetime(600.0, 0.0)

@@ -30,6 +30,9 @@ class Guide(Protocol):
     def wish(self) -> Wish:
         """What it may claim."""
 
+    def begun(self) -> None:
+        """Hear that the loop has claimed something, and begins to work on it."""
+
     def note(self, made: Attempt, engine: str) -> None:
         """Hear of an attempt that the loop has made at a level of `engine`."""
 
@@ -66,6 +69,9 @@ class ByLauncher:
     def wish(self) -> Wish:
         """See `Guide.wish`."""
         return self.what
+
+    def begun(self) -> None:
+        """See `Guide.begun`: nothing follows from it."""
 
     def note(self, made: Attempt, engine: str) -> None:
         """See `Guide.note`: nothing follows from it."""

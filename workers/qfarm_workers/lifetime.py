@@ -83,6 +83,10 @@ class Lifetime:
         """Whether an attempt that begins now gets about as much time as any worker can give."""
         return self.left(now) >= FRESH * self.left(self.began + self.spent)
 
+    def ending(self, now: float) -> bool:
+        """Whether no more is left than what an attempt gets to stop in order."""
+        return self.left(now) <= margin(self.left(self.began + self.spent))
+
     def prepared(self, now: float) -> "Lifetime":
         """The same life, whose first claim can be made now: no other begins earlier."""
         return replace(self, spent=now - self.began)

@@ -129,11 +129,19 @@ class Loop:
         """
         if self.bench.process.leaving or patiently(lambda: self._guide.drained(look)):
             return False
-        life, least = self.bench.lifetime, self._guide.least
-        self.outlived = self.outlived or not life.worth_a_claim(monotonic(), least)
+        self.outlived = self.outlived or self._too_old()
         if not self.outlived:
             self._need_room()
         return not self.outlived
+
+    def _too_old(self) -> bool:
+        """Whether too little time is left for all that is ready.
+
+        The cheapest stage asked about is that only once the whole queue was looked through.
+        """
+        life, now, least = self.bench.lifetime, monotonic(), self._guide.least
+        unseen = least is not None and not self._sight.over and life.left(now) > 0
+        return not life.worth_a_claim(now, least) and not unseen
 
     def _need_room(self) -> None:
         """Stop before a full disk fails the whole queue, one fragment after the other."""
@@ -154,14 +162,14 @@ class Loop:
         """
         now = monotonic()
         self._idle_since = now if self._idle_since is None else self._idle_since
-        if now - self._idle_since > self._guide.idle_seconds:
-            self.idled = True
+        farther = self._sight.in_vain(now)
+        self.idled = now - self._idle_since > self._guide.idle_seconds
+        self.outlived = self._too_old()
+        if self.idled or self.outlived:
             return False
         # What is left to others for a while is claimed here in the end.
         wish = replace(self._wish(), elsewhere="", sight=self._sight.stages)
-        if not self._sight.in_vain(now) and not patiently(
-            lambda: self.store.busy(self.worker.partition, wish)
-        ):
+        if not farther and not patiently(lambda: self.store.busy(self.worker.partition, wish)):
             return False
         sleep(self._wait)
         self._wait = min(2 * self._wait, LONGEST_WAIT)
@@ -187,6 +195,8 @@ class Loop:
         until = monotonic() + batch.patience(self.lease.heartbeat)
         claims = self._sort(found)
         self._hand.waiting.extend(claims)
+        if claims:
+            self._guide.begun()
         while self._hand.waiting:
             self._attempt(self._hand.waiting.popleft(), until if len(claims) > 1 else None)
             if self._hand.waiting and not self._another(until):
@@ -220,8 +230,9 @@ class Loop:
         if finished is None:
             self._hand.drop(claim)
             return
-        # What is left is the margin for stopping: the same stage would fail once more in it.
-        self.outlived = _kind(finished.attempt) is FailureKind.WALLTIME
+        # Where the margin for stopping is left, the same stage would fail once more in it.
+        stopped = _kind(finished.attempt) is FailureKind.WALLTIME
+        self.outlived = stopped and self.bench.lifetime.ending(monotonic())
         self._out_of_room = _out_of_room(self._out_of_room, finished.attempt)
         self._hand.keep(claim, finished)
         self._guide.note(finished.attempt, claim.stage.level.engine)

@@ -58,11 +58,14 @@ class Report(NamedTuple):
         An engine that does not work on this node; empty: none.
     why : str
         Why it does not.
+    began : bool
+        It begins its first: whatever comes of that, it has found something to do.
     """
 
     attempt: bool = False
     broken: str = ""
     why: str = ""
+    began: bool = False
 
 
 class Pipe(Protocol):
@@ -158,7 +161,8 @@ def wish_of(
 def at_rest(partitions: Sequence[Partition], standings: Mapping[str, Standing]) -> frozenset[str]:
     """Partitions that are closed, or that nobody launches: nothing is left to them. Pure.
 
-    One whose launcher was killed a while ago is none of them: its jobs pull on.
+    One whose launcher has ended within a day is none of them: its jobs may pull on, and there may
+    soon be another. What is taken from it in vain costs more than waiting.
     """
     working = {
         name for name, one in standings.items() if (one.alive or one.lately) and not one.closed

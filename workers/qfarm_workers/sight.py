@@ -26,9 +26,13 @@ class Sight:
     ----------
     stages : int
         Ready stages that are looked through.
+    over : bool
+        The last look in vain came to the end of the queue, or as far as any does, and nothing was
+        found since.
     """
 
     stages: int = SIGHT
+    over: bool = False
     _seen: int = 0
     _asked: int = SIGHT
     _far_at: float = -inf
@@ -52,13 +56,15 @@ class Sight:
         """The claim found something."""
         self.stages = max(SIGHT, min(2 * self._seen, FARTHEST))
         self._far_at = -inf
+        self.over = False
 
     def in_vain(self, now: float) -> bool:
         """The claim found nothing; whether there may be something farther on, for a later look."""
         if self._asked < self.stages:
             return True
         self._far_at = now + self._seen / STAGES_PER_SECOND
-        if self._seen < self.stages or self.stages >= FARTHEST:
+        self.over = self._seen < self.stages or self.stages >= FARTHEST
+        if self.over:
             return False
         self.stages = min(2 * self.stages, FARTHEST)
         return True

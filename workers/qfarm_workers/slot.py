@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 
 from qfarm import config
 from qfarm.costs.model import CostModel
-from qfarm.errors import UserError
+from qfarm.errors import StoreError, UserError
 from qfarm.store.wish import Ahead, Wish
 from qfarm_schemas.attempt import Attempt, Environment, Success
 from qfarm_schemas.config import FarmConfig, Partition
@@ -36,6 +36,9 @@ IDLED: Final = 5
 
 UNFIT: Final = 4
 """Exit code of a slot that cannot work on this node; it has said why."""
+
+AWAY: Final = 6
+"""Exit code of a slot that gave up waiting for MongoDB, which says nothing against the node."""
 
 BLACK_HOLE: Final = "it fails one fragment after the other on this node, although water goes well"
 
@@ -144,6 +147,7 @@ class ByJob:
     judge: Judge
     breaker: Breaker = field(default_factory=Breaker)
     _doubtful: set[str] = field(default_factory=set)
+    _begun: bool = False
 
     @property
     def idle_seconds(self) -> float:
@@ -173,6 +177,12 @@ class ByJob:
             elsewhere=self.host,
             fits=self.judge.fits(orders),
         )
+
+    def begun(self) -> None:
+        """See `Guide.begun`; the job hears of the first."""
+        if not self._begun:
+            self._begun = True
+            self.line.say(Report(began=True))
 
     def note(self, made: Attempt, engine: str) -> None:
         """See `Guide.note`."""
@@ -219,7 +229,7 @@ def run(order: SlotOrder, line: Pipe) -> NoReturn:
         sys.exit(_work(order, JobLine(line, order.orders), leave))
     except UserError as error:
         print(f"slot {order.number}: {error}", file=sys.stderr, flush=True)
-        sys.exit(UNFIT)
+        sys.exit(AWAY if isinstance(error, StoreError) else UNFIT)
 
 
 def _work(order: SlotOrder, line: JobLine, leave: Flag) -> int:

@@ -5,6 +5,7 @@ has no thread and no connection, which a fork would break.
 """
 
 import multiprocessing
+import os
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ SHARED: Final = ("qfarm_workers.job", "qfarm.store.mongo")
 imports itself, it has for itself: it took 35 MB and 0.3 s of a core to begin, now 20 MB and 0.02 s.
 """
 
+
+_UNKNOWN: Final = 255
+"""Exit code of a process whose end nobody can tell, because the one that forked it is gone."""
 
 _LONGEST: Final = 60
 """Characters of a folder for a socket, whose whole address may have 107."""
@@ -103,13 +107,30 @@ class Slots:
 
     def left(self) -> list[Left]:
         """Slots that have ended since."""
-        gone = [number for number, slot_ in self._processes.items() if not slot_.process.is_alive()]
+        gone = [number for number, slot_ in self._processes.items() if self._has_ended(slot_)]
         return [self._close(number) for number in gone]
 
     def end(self) -> None:
         """Tell all of them that the job ends now."""
         for slot_ in self._processes.values():
             slot_.process.terminate()
+            if slot_.process.exitcode == _UNKNOWN and slot_.process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(slot_.process.pid, signal.SIGTERM)
+
+    def _has_ended(self, slot_: _Process) -> bool:
+        """Whether its process has; where its exit code is not known, its end of the line tells."""
+        if slot_.process.is_alive():
+            return False
+        return slot_.process.exitcode != _UNKNOWN or self._hung_up(slot_.line)
+
+    def _hung_up(self, line: Connection) -> bool:
+        try:
+            while line.poll():
+                self._unheard.append(line.recv())
+        except (EOFError, OSError):
+            return True
+        return False
 
     def _close(self, number: int) -> Left:
         slot_ = self._processes.pop(number)
@@ -117,7 +138,7 @@ class Slots:
         self._unheard.extend(_said(slot_.line))
         slot_.line.close()
         slot_.process.close()
-        return Left(number, -1 if code is None else code)
+        return Left(number, -1 if code is None else 0 if code == _UNKNOWN else code)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from qfarm_schemas.config import Partition
 from qfarm_workers import selftest
 from qfarm_workers.bench import Engines
 from qfarm_workers.identity import gone, node_name
+from qfarm_workers.job.passed import MOST_COUNTED, PassedOver
 from qfarm_workers.lifetime import Lifetime, job_lifetime
 from qfarm_workers.loop import START_SECONDS, partition_of, patiently
 from qfarm_workers.options import Options, as_granted, ends, farm_with, options
@@ -35,7 +36,7 @@ from qfarm_workers.orders import Orders, Report, renewed
 from qfarm_workers.process import Flag
 from qfarm_workers.scratch import Scratch
 from qfarm_workers.selftest import SELF_TEST, Fit
-from qfarm_workers.slot import IDLED, OUTLIVED, SlotOrder, allowed
+from qfarm_workers.slot import AWAY, IDLED, OUTLIVED, SlotOrder, allowed
 from qfarm_workers.slots import Left, Slots
 from qfarm_workers.supervisor import TO_LEAVE
 from qfarm_workers.surroundings import surroundings
@@ -98,6 +99,10 @@ class Job:
         Engine table.
     leave : Flag
         Set when the batch system, or the user, ends the job.
+    attempts : int
+        Committed so far.
+    worked : bool
+        Whether any slot has begun to work on something.
     """
 
     options: Options
@@ -112,10 +117,10 @@ class Job:
     orders: Orders = field(default_factory=Orders)
     fit: Fit = field(default_factory=Fit)
     attempts: int = 0
+    worked: bool = False
     _why: str = ""
     _crashes: int = 0
-    _outlived: bool = False
-    _idled: bool = False
+    _passed: PassedOver = field(default_factory=PassedOver)
     _idle_since: float = field(default_factory=time.monotonic)
     _look_at: float = 0.0
     _learn_at: float = 0.0
@@ -129,7 +134,7 @@ class Job:
             self._work()
         print(f"{self.options.job} ends: {self._why or 'nothing was left to do'}", flush=True)
         with suppress(StoreError):  # its launcher will see that it is gone
-            self.store.fleet.beat(self.options.job, 0, self.attempts)
+            self.store.fleet.beat(self.options.job, 0, self.attempts, self.worked)
             self.store.fleet.end(self.options.job, self._why)
         return 1 if self.fit.useless or self._crashes >= MOST_CRASHES else 0
 
@@ -193,7 +198,7 @@ class Job:
             return self._ends(f"{self._crashes} slots died before an attempt: see the job's log")
         if self.fit.useless:
             return self._ends(f"{SELF_TEST}: {self.fit.why}")
-        if self._outlived or not self.life.worth_a_claim(time.monotonic()):
+        if self._passed.ready or not self.life.worth_a_claim(time.monotonic()):
             return self._ends("its lifetime is over")
         if self.orders.over:
             return True
@@ -205,6 +210,10 @@ class Job:
 
     def _hear(self, reports: Iterable[Report]) -> None:
         for report in reports:
+            if report.began:
+                self._look_at = self._look_at if self.worked else 0.0  # that it be known at once
+                self.worked = True
+                self._passed.begun()
             if report.attempt:
                 self.attempts += 1
                 self._crashes = 0
@@ -218,16 +227,20 @@ class Job:
     def _settle(self, left: Iterable[Left]) -> None:
         """Take note of slots that have ended."""
         for one in left:
-            self._outlived = self._outlived or one.code == OUTLIVED
-            self._idled = self._idled or one.code == IDLED
-            if one.code not in (0, IDLED, OUTLIVED) and not self.leave.is_set():
-                self._crashes += 1
+            if one.code in (IDLED, OUTLIVED):
+                self._passed.due = True
+                self._look_at = 0.0  # what comes later was not passed over
+            elif one.code and not self.leave.is_set():
+                self._crashes += one.code != AWAY
                 self._idle_since = time.monotonic()
                 print(f"slot {one.number} ended with exit code {one.code}", flush=True)
 
     def _try_to_look(self) -> None:
         try:
             self._look()
+            if self._passed.due:
+                ready = self._ready(self.orders, MOST_COUNTED)
+                self._passed.counted(ready, time.monotonic() + RELEARN_SECONDS)
             if self._may_start():
                 self._start_as_needed()
         except StoreError as error:  # the slots wait for it, too
@@ -236,20 +249,14 @@ class Job:
     def _may_start(self) -> bool:
         now = time.monotonic()
         fit = not self.fit.useless and self._crashes < MOST_CRASHES
-        young = not self._outlived and self.life.worth_a_claim(now)
+        young = self.life.worth_a_claim(now)
         return fit and young and not self.orders.drain and self.slots.present < self.partition.slots
 
     def _start_as_needed(self) -> None:
-        """Start slots for what has become ready since they ended.
-
-        What was ready all the time, and they did not take, does not fit into the job's life.
-        """
-        ready = self._ready(self.orders, len(self.slots.free(self.partition.slots)))
-        if ready and self._idled:
-            self._outlived = True
-        elif ready:
-            self._start(ready)
-        self._idled = False
+        """Start slots for what has become ready since others ended, and one now and then to try."""
+        free = len(self.slots.free(self.partition.slots))
+        ready = self._ready(self.orders, self._passed.ready + free)
+        self._start(self._passed.wanted(ready, free, time.monotonic(), RELEARN_SECONDS))
 
     def _start(self, most: int) -> None:
         for number in self.slots.free(self.partition.slots)[:most]:
@@ -277,7 +284,7 @@ class Job:
         """Give a sign of life, and pass on what holds now."""
         self._look_at = time.monotonic() + LOOK_SECONDS
         fleet = self.store.fleet
-        may_claim = fleet.beat(self.options.job, self.slots.present, self.attempts)
+        may_claim = fleet.beat(self.options.job, self.slots.present, self.attempts, self.worked)
         if time.monotonic() >= self._learn_at:
             self._learn()
         standings = {standing.name: standing for standing in fleet.standings()}
