@@ -102,6 +102,9 @@ _HOPELESS: Final = frozenset(
 _TOO_LARGE: Final = frozenset({FailureKind.OUT_OF_MEMORY, FailureKind.TIME_LIMIT})
 _BASIS_FAILED: Final = (_SCF - {FailureKind.START_UP}) | _TOO_LARGE | {FailureKind.ILL_CONDITIONED}
 
+ROOM: Final = "partitions with more"
+"""In the evidence of a failure that met a limit of its partition: which others have more."""
+
 RESUMABLE: Final = frozenset(
     {
         FailureKind.SCF_NOT_CONVERGED,
@@ -205,6 +208,8 @@ def _advance(
 ) -> _Position | GiveUp:
     if failure.kind in _HOPELESS:
         return GiveUp(failure.cause, failure.remedy)
+    if failure.kind in _TOO_LARGE and failure.evidence.get(ROOM):
+        return position  # as it was, where there is more
     if failure.kind in _BASIS_FAILED and _may_fall_back(position, stage, n_atoms):
         return _Position(geometry=position.geometry, basis=stage.policy.basis_above_350)
     if failure.kind in _TOO_LARGE and not _has_ranks_to_spare(failure):

@@ -12,7 +12,7 @@ from pymongo import ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from qfarm.errors import LeaseLostError
-from qfarm.ladder import Decision, Done, GiveUp, Retry
+from qfarm.ladder import ROOM, Decision, Done, GiveUp, Retry
 from qfarm.store import arrays, documents, histories, launches
 from qfarm.store.codec import encode
 from qfarm.store.connection import Connection, Document, Transaction, is_duplicate
@@ -21,7 +21,7 @@ from qfarm.store.launches import LAUNCHES
 from qfarm.store.lease import Lease, read_lease
 from qfarm.store.protocol import Claim, Ended
 from qfarm.store.queue import held_by
-from qfarm.store.ready import FAILED_ON
+from qfarm.store.ready import FAILED_ON, OUTGROWN, PASSING
 from qfarm.store.transitions import HEAD, Transition, archived, moved
 from qfarm_schemas.attempt import Attempt, Failure
 from qfarm_schemas.failure import Budget
@@ -208,7 +208,7 @@ def _write(
     session = transaction.session
     follows = [_consequence(item) for item in held]
     moves = [
-        moved(item.head, after.state, unset=["lease", FAILED_ON], **after.fields)
+        moved(item.head, after.state, unset=["lease", *PASSING], **after.fields)
         for item, after in zip(held, follows, strict=True)
     ]
     connection["fireworks"].bulk_write([*moves, *_releases(held)], session=session)
@@ -230,7 +230,8 @@ def _consequence(held: _Held) -> _Consequence:
         case Done():
             return _Consequence("COMPLETED", "COMPLETED", counted)
         case Retry():
-            again = counted | _failed_on(attempt) | archived(held.head)
+            history = (*held.ended.claim.history, attempt)
+            again = counted | _failed_on(attempt) | _outgrown(history) | archived(held.head)
             return _Consequence("READY", "FIZZLED", again)
         case GiveUp(reason, remedy):
             # Whoever makes it ready again, `qfarm retry` or `lpad rerun_fws`, starts afresh.
@@ -247,6 +248,16 @@ def _failed_on(attempt: Attempt) -> Document:
     if isinstance(outcome, Failure) and outcome.kind.budget is Budget.NODE:
         return {FAILED_ON: attempt.worker.host}
     return {}
+
+
+def _outgrown(history: Iterable[Attempt]) -> Document:
+    """Partitions that proved too narrow, where others have more."""
+    names = {
+        made.worker.partition
+        for made in history
+        if isinstance(made.outcome, Failure) and made.outcome.evidence.get(ROOM)
+    }
+    return {OUTGROWN: sorted(names)} if names else {}
 
 
 def _releases(held: Iterable[_Held]) -> list[UpdateOne]:

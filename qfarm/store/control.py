@@ -9,7 +9,7 @@ from qfarm.store.connection import Connection, Document, Transaction
 from qfarm.store.documents import failure_data, in_states
 from qfarm.store.entry import workflow_of
 from qfarm.store.protocol import Selection, StageState
-from qfarm.store.ready import FAILED_ON
+from qfarm.store.ready import PASSING
 from qfarm.store.selection import fragment_query, pages, stage_query, state_query
 from qfarm.store.transitions import Transition, archived, moved
 
@@ -70,7 +70,7 @@ def _revived(head: Document, done: Container[tuple[str, int]]) -> UpdateOne:
     ready = entry["position"] == 0 or (entry["workflow"], entry["position"] - 1) in done
     fields = {"spec__qfarm__since": entry.get("attempts", 0)} | archived(head)
     return moved(
-        head, "READY" if ready else "WAITING", unset=["failure", "lease", FAILED_ON], **fields
+        head, "READY" if ready else "WAITING", unset=["failure", "lease", *PASSING], **fields
     )
 
 

@@ -13,6 +13,12 @@ ORDER: Final = [("spec._priority", DESCENDING), ("fw_id", ASCENDING)]
 FAILED_ON: Final = "failed_on"
 """Field of a firework whose last failure its node may be to blame for: the host."""
 
+OUTGROWN: Final = "outgrown"
+"""Field of a firework that met limits of partitions where others have more: their names."""
+
+PASSING: Final = (FAILED_ON, OUTGROWN)
+"""Fields that tell who may take a firework while it waits for its next attempt."""
+
 SEEN: Final[Document] = {
     "spec._priority": 1,
     "spec._category": 1,
@@ -35,6 +41,8 @@ def ready(partition: str, wish: Wish) -> Document:
         query["spec.qfarm.level_id"] = {"$in": sorted(wish.levels)}
     if wish.elsewhere:
         query[FAILED_ON] = {"$ne": wish.elsewhere}
+    if wish.outgrown:
+        query[OUTGROWN] = {"$ne": wish.outgrown}
     return query
 
 

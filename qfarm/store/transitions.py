@@ -10,7 +10,7 @@ from qfarm.store import documents, launches
 from qfarm.store.connection import Connection, Document, Transaction, WorkflowLockedError
 from qfarm.store.entry import Foreign, workflow_of
 from qfarm.store.lease import read_lease
-from qfarm.store.ready import FAILED_ON
+from qfarm.store.ready import PASSING
 
 LOCK_PATIENCE: Final = 10.0
 """s: how long FireWorks' lock on a workflow is respected. An `lpad` command holds it for some
@@ -118,10 +118,10 @@ class Transition:
 def moved(head: Document, state: str, unset: Sequence[str] = (), **fields: Any) -> UpdateOne:
     """Update that puts a firework into a state and changes fields (``__`` stands for a dot).
 
-    Where its last failure was is kept only while it waits for its next attempt.
+    Where earlier attempts failed is kept only while it waits for its next one.
     """
     named = {name.replace("__", "."): value for name, value in fields.items()}
-    over = () if state == "READY" else (FAILED_ON,)
+    over = () if state == "READY" else PASSING
     changes: Document = {
         "$set": {"state": state, "updated_on": documents.iso(head["now"])} | named,
         "$unset": dict.fromkeys({"hold", *over, *unset} - set(named), ""),

@@ -49,6 +49,8 @@ class Wish:
         Ids of levels of theory; None: all.
     elsewhere : str
         Host whose last node failures are left for other hosts; empty: nothing is.
+    outgrown : str
+        Partition that leaves to others the stages it has proved too narrow for; empty: it does not.
     fits : callable or None
         Whether the worker can do it, judged from what is seen before the claim.
     sight : int
@@ -59,6 +61,7 @@ class Wish:
     stages: tuple[str, ...] = ()
     levels: frozenset[str] | None = None
     elsewhere: str = ""
+    outgrown: str = ""
     fits: Callable[[Ahead], bool] | None = None
     sight: int = SIGHT
 

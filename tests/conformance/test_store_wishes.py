@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from qfarm.ladder import GiveUp, Retry
+from qfarm.ladder import ROOM, GiveUp, Retry
 from qfarm.plan import Plan
 from qfarm.store.protocol import Claim, Refusal, Selection, Store
 from qfarm.store.wish import ANYTHING, SIGHT, Ahead, Wish
@@ -139,6 +139,50 @@ def commit_failure(store: Store, claim: Claim, kind: FailureKind) -> None:
 
 HERE, THERE = worker("here"), worker("there").model_copy(update={"host": "node2"})
 NOT_AGAIN = {who: Wish(elsewhere=who.host) for who in (HERE, THERE)}
+
+
+SMALL, BIG = (worker(name, partition=name) for name in ("small", "big"))
+NOT_THERE = {one: Wish(outgrown=one.partition) for one in (SMALL, BIG)}
+
+
+def too_narrow(store: Store, claim: Claim) -> None:
+    """A failure that met a limit of the worker's partition, where another has more."""
+    failure = failed(FailureKind.OUT_OF_MEMORY)
+    told = failure.model_copy(update={"evidence": {ROOM: "big"}})
+    store.commit(claim, attempt_of(claim, told), Retry(Rung()))
+
+
+@EACH_WAY
+def test_what_a_partition_was_too_narrow_for_is_left_to_others(
+    store: Store, raw: Raw, way: Ways
+) -> None:
+    (plan,) = plans(1, SINGLE_POINT)
+    store.add([plan])
+    too_narrow(store, take(store, SMALL))
+    assert raw["fireworks"].distinct("outgrown") == ["small"]
+    assert not store.busy("small", NOT_THERE[SMALL])
+    assert taken(store, NOT_THERE[SMALL], way, SMALL) == []
+    assert store.fleet.demand("small", NOT_THERE[SMALL], 9, 9).ready == 0
+    assert store.fleet.demand("big", NOT_THERE[BIG], 9, 9).ready == 1
+    (again,) = way(store, BIG, NOT_THERE[BIG])
+    assert isinstance(again, Claim)
+    commit_failure(store, again, FailureKind.INTERRUPTED)
+    assert raw["fireworks"].distinct("outgrown") == ["small"], "nothing was learnt"
+    anywhere = taken(store, ANYTHING, way, SMALL, release=True)
+    assert anywhere == [plan_key(plan)], "where no other works, it may"
+    finish(store, take(store, BIG))
+    assert raw["fireworks"].count_documents({"outgrown": {"$exists": True}}) == 0
+
+
+def test_a_stage_that_starts_afresh_may_go_anywhere(store: Store, raw: Raw) -> None:
+    (plan,) = plans(1, SINGLE_POINT)
+    store.add([plan])
+    too_narrow(store, take(store, SMALL))
+    claim = take(store, BIG)
+    store.commit(claim, attempt_of(claim, failed(NODE)), GiveUp("no", "more"))
+    assert raw["fireworks"].count_documents({"outgrown": {"$exists": True}}) == 0
+    assert store.retry(Selection()) == 1
+    assert taken(store, NOT_THERE[SMALL], one, SMALL) == [plan_key(plan)]
 
 
 @EACH_WAY

@@ -70,6 +70,7 @@ def test_no_entry_is_too_strange(spec: object) -> None:
         (Wish(levels=frozenset("ba")), {"spec.qfarm.level_id": {"$in": ["a", "b"]}}),
         (Wish(levels=frozenset()), {"spec.qfarm.level_id": {"$in": []}}),
         (Wish(elsewhere="c1"), {"failed_on": {"$ne": "c1"}}),
+        (Wish(outgrown="local"), {"outgrown": {"$ne": "local"}}),
         (Wish(fits=lambda _: False), {}),
     ],
 )

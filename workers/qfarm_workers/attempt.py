@@ -19,7 +19,7 @@ from qfarm_schemas.attempt import Failure, Outcome
 from qfarm_schemas.failure import FailureKind
 from qfarm_schemas.fragment import Fragment
 from qfarm_schemas.level import LevelOfTheory
-from qfarm_workers import failures, restart, scratch
+from qfarm_workers import failures, restart, room, scratch
 from qfarm_workers.bench import Bench, Engines, Place
 from qfarm_workers.finished import Finished, Made, exhausted, finish, stillborn, unfinished
 from qfarm_workers.lifetime import limits
@@ -100,7 +100,7 @@ def _compute(prepared: Prepared, bench: Bench, folder: Path, stop: Event) -> Mad
     files = scratch.texts(folder)
     failure = failures.of_process(ended, allowed, program, files)
     made = Made(failure, ended=ended) if failure else _judged(prepared, files, ended, stale)
-    return _explained(made, prepared, allowed, told)
+    return _explained(made, prepared, bench, allowed, told)
 
 
 def _told(prepared: Prepared, bench: Bench) -> Failure | None:
@@ -157,13 +157,17 @@ def _judged(
     return Made(verdict.outcome(checks), parsed, checks, ended)
 
 
-def _explained(made: Made, prepared: Prepared, allowed: Limits, told: Failure | None) -> Made:
+def _explained(
+    made: Made, prepared: Prepared, bench: Bench, allowed: Limits, told: Failure | None
+) -> Made:
     """Add to a failure what the worker knows; its checks go into the attempt."""
     if not isinstance(made.outcome, Failure):
         return made
     failure = failures.ended_with_job(made.outcome, made.ended, told)
     failure = failures.asked_to_stop(failure, made.ended, allowed)
     failure = failures.with_ranks(failure, ranks(prepared.job))
+    stage, own = prepared.claim.stage, bench.partition
+    failure = room.told(failure, stage, own, bench.partitions, allowed.walltime)
     outcome = failure.model_copy(update={"checks": ()})
     return replace(made, outcome=outcome, checks=made.checks or failure.checks)
 

@@ -90,6 +90,8 @@ class Bench:
         Of the worker.
     environment : Environment or None
         Goes into each attempt.
+    partitions : tuple of Partition
+        All that there are: another may allow what this one does not.
     """
 
     process: EngineProcess
@@ -100,3 +102,4 @@ class Bench:
     restarts: Restarts | None = None
     lifetime: Lifetime = field(default_factory=Lifetime)
     environment: Environment | None = None
+    partitions: tuple[Partition, ...] = ()

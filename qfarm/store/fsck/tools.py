@@ -12,7 +12,7 @@ from qfarm.store.connection import Document
 from qfarm.store.fsck.changes import Aside, Change, Update
 from qfarm.store.fsck.model import Facts, Finding, Group, Stage, archived, current
 from qfarm.store.histories import RECORDS
-from qfarm.store.ready import FAILED_ON
+from qfarm.store.ready import PASSING
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def move(stage: Stage, state: str, tools: Tools, **fields: object) -> Update:
     changes: Document = {"state": state, "updated_on": documents.iso(tools.now)} | fields
     gone = {"lease", "hold"}
     gone |= {"failure"} if state != "FIZZLED" else set()
-    gone |= {FAILED_ON} if state != "READY" else set()
+    gone |= set(PASSING) if state != "READY" else set()
     return Update("fireworks", stage.document["_id"], changes, tuple(sorted(gone)))
 
 
