@@ -12,7 +12,7 @@ from qfarm_launchers.interrupts import Interrupts
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.attempt import Attempt
 from qfarm_workers.identity import gone
-from qfarm_workers.loop import patiently
+from qfarm_workers.patience import patiently
 
 LOOK_SECONDS: Final = 0.5
 """Seconds between two looks at the pool and the queue."""

@@ -19,7 +19,7 @@ from qfarm_schemas.config import FarmConfig, Partition
 from qfarm_schemas.failure import FailureKind
 from qfarm_workers import devices
 from qfarm_workers.lifetime import Lifetime
-from qfarm_workers.orders import JobLine, Orders, Report, renewed
+from qfarm_workers.orders import JobLine, Orders, Report, renewed, wish_of
 from qfarm_workers.slot import BLACK_HOLE, ByJob, Judge, allowed, see_devices
 from support import build
 from support.engines import look_up
@@ -106,6 +106,16 @@ def test_the_refusal_of_its_own_scheduler_closes_nothing_to_a_job_that_runs() ->
     orders = renewed(FULL, CPU, BOTH, {"cpu": own}, True)
     assert orders.partitions == ("cpu",)
     assert not orders.drain
+
+
+def test_what_it_is_too_narrow_for_is_left_to_a_roomier_one_that_works() -> None:
+    big = GPU.model_copy(update={"memory_mb": 10 * CPU.memory_mb})
+    alive = {name: Standing(name, alive=True) for name in ("cpu", "gpu")}
+    assert renewed(FULL, CPU, (CPU, big), alive, True).outgrown == "cpu"
+    assert renewed(FULL, big, (CPU, big), alive, True).outgrown == ""
+    assert renewed(FULL, CPU, (CPU, big), alive | {"gpu": Standing("gpu")}, True).outgrown == ""
+    assert wish_of(CPU, (CPU, big), iter(alive.values()), {}).outgrown == "cpu"
+    assert wish_of(CPU, (CPU, big), iter(()), {}).outgrown == ""
 
 
 def test_stages_are_left_to_partitions_that_work_only() -> None:

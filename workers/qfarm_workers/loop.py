@@ -1,16 +1,15 @@
 """The pull loop of a worker: claim, attempt, commit, next; until nothing is left to do."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from time import monotonic, sleep
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from structlog.typing import FilteringBoundLogger
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from qfarm import config
 from qfarm.config import Farm
@@ -31,20 +30,15 @@ from qfarm_workers.heartbeat import Heartbeat
 from qfarm_workers.identity import this_process
 from qfarm_workers.lifetime import Lifetime, lifetime
 from qfarm_workers.orders import wish_of
+from qfarm_workers.patience import START_SECONDS, patiently
 from qfarm_workers.process import EngineProcess, Flag
 from qfarm_workers.restart import Restarts
 from qfarm_workers.scratch import SMALLEST_ROOM, Scratch
 from qfarm_workers.sight import Sight
 
-OUTAGE_SECONDS: Final = 600.0
-"""How long a worker bears a MongoDB that does not answer before it gives up."""
-
 SHORTEST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 1.0
 """s: between two looks at an empty queue while others still run."""
-
-START_SECONDS: Final = 60.0
-"""How long a worker that starts bears it."""
 
 PATIENT_SECONDS: Final = 30.0
 """s: how long an idle worker leaves to other hosts what failed last on its own; at most half the
@@ -52,8 +46,6 @@ time for which it idles at all, for there may be no other."""
 
 MOST_OUT_OF_ROOM: Final = 2
 """Stages in a row that find no space before the worker takes the disk to be full."""
-
-_T = TypeVar("_T")
 
 
 @dataclass
@@ -347,6 +339,7 @@ def at_work(
             Restarts(farm.folder / "restart"),
             life,
             environment,
+            farm.config.partitions,
         )
         yield AtWork(store, bench, lines)
 
@@ -371,17 +364,6 @@ def partition_of(partitions: tuple[Partition, ...], name: str) -> Partition:
             return partition
     names = ", ".join(partition.name for partition in partitions)
     raise ConfigError(f"there is no partition {name!r}", f"Partitions in qfarm.toml: {names}.")
-
-
-def patiently(call: Callable[[], _T], seconds: float = OUTAGE_SECONDS) -> _T:
-    """Call the store, again and again through an outage of up to `seconds`."""
-    tries = Retrying(
-        retry=retry_if_exception_type(StoreError),
-        wait=wait_fixed(1.0),
-        stop=stop_after_delay(seconds),
-        reraise=True,
-    )
-    return tries(call)
 
 
 def _out_of_room(before: frozenset[str], made: Attempt) -> frozenset[str]:

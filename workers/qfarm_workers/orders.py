@@ -14,6 +14,7 @@ from qfarm.routing import levels_of, may_take
 from qfarm.store.fleet import Gate, Standing
 from qfarm.store.wish import Wish
 from qfarm_schemas.config import Partition
+from qfarm_workers.room import outgrown
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Orders:
         Engines whose levels may be taken; None: all.
     closed : frozenset of str
         Partitions that work on nothing now: nothing is left to them.
+    outgrown : str
+        For `Wish.outgrown`.
     costs : mapping
         What was learnt of costs, as the fleet keeps it.
     """
@@ -44,6 +47,7 @@ class Orders:
     levels: Mapping[str, str] = field(default_factory=dict)
     engines: frozenset[str] | None = None
     closed: frozenset[str] = frozenset()
+    outgrown: str = ""
     costs: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -120,12 +124,14 @@ def renewed(
     """Orders as they follow from how the partitions stand. Pure."""
     own = standings.get(partition.name)
     gate = own.gate if own is not None else Gate.OPEN
+    resting = at_rest(partitions, standings)
     return replace(
         orders,
         drain=gate.closed or not may_claim,
         over=gate in (Gate.DRAINING, Gate.STOPPING) or not may_claim,
         partitions=may_take(partition, partitions, closed_others(partition, standings.values())),
-        closed=at_rest(partitions, standings),
+        closed=resting,
+        outgrown=outgrown(partition, partitions, resting),
     )
 
 
@@ -151,10 +157,12 @@ def wish_of(
     levels : mapping
         Id -> engine of each level of theory in the queue.
     """
+    named = {one.name: one for one in standings}
     return Wish(
-        partitions=may_take(partition, partitions, closed_others(partition, standings)),
+        partitions=may_take(partition, partitions, closed_others(partition, named.values())),
         stages=partition.takes_stages,
         levels=levels_of(partition, levels),
+        outgrown=outgrown(partition, partitions, at_rest(partitions, named)),
     )
 
 

@@ -7,41 +7,48 @@ from typing import Final
 from qfarm.store.wish import SIGHT, Ahead, Wish
 
 FARTHEST: Final = 64 * SIGHT
-"""Ready stages that are looked through at most; the loop and mongod take 0.2 s for so many."""
+"""Ready stages that are looked through at once; the loop and mongod take 0.2 s for so many. The
+next look goes on from there."""
 
 STAGES_PER_SECOND: Final = 4.0 * SIGHT
 """Bounds what an idle loop costs mongod: after a look at so many stages it looks no farther than
 `SIGHT` for a second. A look at the `FARTHEST` comes every 16 s."""
+
+HEAD_SECONDS: Final = FARTHEST / STAGES_PER_SECOND
+"""s: between two looks at the first of the queue while what fits is found far behind them."""
 
 
 @dataclass
 class Sight:
     """How far a loop looks.
 
-    It doubles with each look in vain that did not come to the end of the queue. Once a stage is
-    found it is twice as far as that took: while long runs of stages that do not fit lie ahead they
-    are read with each claim, and the first claim that finds something near makes an end of it.
+    It doubles with each look in vain that did not come to the end of the queue, up to the
+    `FARTHEST`; the next begins where that one ended. Once a stage is found it is twice as far as
+    that took: while long runs of stages that do not fit lie ahead they are read with each claim,
+    and the first claim that finds something near makes an end of it.
 
     Attributes
     ----------
     stages : int
         Ready stages that are looked through.
     over : bool
-        The last look in vain came to the end of the queue, or as far as any does, and nothing was
-        found since.
+        Looks in vain came to the end of the queue, and nothing was found since.
     """
 
     stages: int = SIGHT
     over: bool = False
     _seen: int = 0
-    _asked: int = SIGHT
     _far_at: float = -inf
+    _head_at: float = -inf
+    _begin: int = 0  # where far looks begin
+    _far: bool = True  # whether the last look was one
+    _whole: bool = False  # whether far looks have left out nothing since the first of the queue
 
     def within(self, wish: Wish, now: float) -> Wish:
         """The wish as far as a claim at a time, s by the monotonic clock, shall look."""
         self._seen = 0
         if wish.fits is None:
-            self.stages = self._asked = SIGHT
+            self.stages, self._begin, self._far, self._whole = SIGHT, 0, True, True
             return wish
         fits = wish.fits
 
@@ -49,22 +56,30 @@ class Sight:
             self._seen += 1
             return fits(ahead)
 
-        self._asked = self.stages if now >= self._far_at else SIGHT
-        return replace(wish, fits=seen, sight=self._asked)
+        near = now < self._far_at or (self._begin > 0 and now >= self._head_at)
+        self._far = not near or (self._begin, self.stages) == (0, SIGHT)
+        self._whole = self._whole or (self._far and not self._begin)
+        if not self._far:
+            self._head_at = now + HEAD_SECONDS
+            return replace(wish, fits=seen, sight=SIGHT)
+        return replace(wish, fits=seen, sight=self.stages, skip=self._begin)
 
     def found(self) -> None:
         """The claim found something."""
         self.stages = max(SIGHT, min(2 * self._seen, FARTHEST))
         self._far_at = -inf
-        self.over = False
+        self._begin = self._begin if self._far else 0
+        self.over = self._whole = False
 
     def in_vain(self, now: float) -> bool:
-        """The claim found nothing; whether there may be something farther on, for a later look."""
-        if self._asked < self.stages:
+        """The claim found nothing; whether there may be something elsewhere, for a later look."""
+        if not self._far:
             return True
         self._far_at = now + self._seen / STAGES_PER_SECOND
-        self.over = self._seen < self.stages or self.stages >= FARTHEST
-        if self.over:
-            return False
+        if self._seen < self.stages:
+            self.over, self._begin = self._whole, 0
+            return not self.over
+        if self.stages >= FARTHEST:
+            self._begin += self.stages
         self.stages = min(2 * self.stages, FARTHEST)
         return True

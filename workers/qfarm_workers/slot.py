@@ -175,6 +175,7 @@ class ByJob:
             stages=self.partition.takes_stages,
             levels=allowed(orders, frozenset(self.breaker.broken)),
             elsewhere=self.host,
+            outgrown=orders.outgrown,
             fits=self.judge.fits(orders),
         )
 

@@ -30,9 +30,10 @@ from qfarm_workers.bench import Engines
 from qfarm_workers.identity import gone, node_name
 from qfarm_workers.job.passed import MOST_COUNTED, PassedOver
 from qfarm_workers.lifetime import Lifetime, job_lifetime
-from qfarm_workers.loop import START_SECONDS, partition_of, patiently
+from qfarm_workers.loop import partition_of
 from qfarm_workers.options import Options, as_granted, ends, farm_with, options
 from qfarm_workers.orders import Orders, Report, renewed
+from qfarm_workers.patience import START_SECONDS, patiently
 from qfarm_workers.process import Flag
 from qfarm_workers.scratch import Scratch
 from qfarm_workers.selftest import SELF_TEST, Fit
@@ -277,7 +278,8 @@ class Job:
     def _ready(self, orders: Orders, limit: int) -> int:
         """Stages that slots could take by these orders, up to a limit."""
         levels = allowed(orders, frozenset())
-        wish = Wish(orders.partitions, self.partition.takes_stages, levels)
+        stages, outgrown = self.partition.takes_stages, orders.outgrown
+        wish = Wish(orders.partitions, stages, levels, outgrown=outgrown)
         return self.store.fleet.demand(self.partition.name, wish, limit, 0).ready
 
     def _look(self) -> None:
