@@ -172,7 +172,7 @@ def _attempt(attempt: Attempt) -> tuple[object, ...]:
         attempt.worker.host,
         duration(cost.wall_seconds),
         duration(cost.cpu_seconds),
-        f"{cost.peak_memory_mb:.0f} MB",
+        f"{cost.peak_memory_mb:.0f} MB" if cost.peak_memory_mb else "-",  # under srun
         outcome.kind.value if isinstance(outcome, Failure) else outcome.status,
         outcome.cause if failed and isinstance(outcome, Failure) else "",
     )

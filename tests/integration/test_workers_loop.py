@@ -13,12 +13,15 @@ import pytest
 from pymongo.database import Database
 
 from qfarm.errors import ScratchFullError
+from qfarm.store.fleet import Standing
 from qfarm.store.protocol import Claim, Selection, StageState
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.attempt import Failure, Success
-from qfarm_schemas.config import Policy, Stage
+from qfarm_schemas.config import Partition, Policy, Stage
 from qfarm_schemas.failure import FailureKind
+from qfarm_workers.guide import ByLauncher
 from qfarm_workers.identity import gone, this_process
+from qfarm_workers.orders import wish_of
 from qfarm_workers.process import EngineProcess
 from qfarm_workers.scratch import Scratch
 from support import build, engines, wait
@@ -136,6 +139,24 @@ def test_memory_limit(farm: Farm) -> None:
     assert outcome.kind is FailureKind.OUT_OF_MEMORY
     assert outcome.evidence["memory limit, MB"] == 200
     assert farm.attempts(large)[0].cost.peak_memory_mb > 200
+
+
+def test_what_is_too_large_for_a_partition_is_left_to_one_with_more_memory(farm: Farm) -> None:
+    """It was given up, and `qfarm retry` sent it to the same partition again."""
+    small, big = Partition(name="local", memory_mb=200), Partition(name="big", memory_mb=4000)
+    farm.partition, farm.partitions = small, (small, big)
+    large = farm.submit(engines.stage("eat_memory", memory_mb=4000))
+    at_work = Standing("big", alive=True)
+    guide = ByLauncher(farm.store, "run-1", wish_of(small, (small, big), [at_work], {}))
+    assert farm.loop(guide=guide).run() == 1
+    assert farm.kinds(large) == [FailureKind.OUT_OF_MEMORY]
+    outcome = farm.outcomes(large)[0]
+    assert isinstance(outcome, Failure)
+    assert outcome.evidence["partitions with more"] == "big"
+    assert farm.states(large) == [StageState.READY]
+    claim = farm.store.claim(this_process("w", "big"), 60.0)
+    assert isinstance(claim, Claim)
+    assert claim.history == tuple(farm.attempts(large))
 
 
 def test_a_killed_engine_is_tried_again(farm: Farm, tmp_path: Path) -> None:

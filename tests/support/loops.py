@@ -19,6 +19,7 @@ from qfarm_schemas.config import LeaseConfig, Partition, Stage
 from qfarm_schemas.failure import FailureKind
 from qfarm_workers import log
 from qfarm_workers.bench import Bench, Places, bare
+from qfarm_workers.guide import Guide
 from qfarm_workers.identity import this_process
 from qfarm_workers.lifetime import lifetime
 from qfarm_workers.loop import Loop
@@ -80,6 +81,7 @@ class Farm:
     lease: LeaseConfig = LEASE
     partition: Partition = field(default_factory=Partition)
     places: Places = bare
+    partitions: tuple[Partition, ...] = ()
     _fragments: int = 0
 
     def submit(self, *stages: Stage) -> str:
@@ -90,10 +92,12 @@ class Farm:
         self.store.add([Plan(workflow_key(fragment, stages), fragment, stages)])
         return fragment.id
 
-    def loop(self, name: str = "w", recent: Sequence[float] = ()) -> Loop:
+    def loop(
+        self, name: str = "w", recent: Sequence[float] = (), guide: Guide | None = None
+    ) -> Loop:
         """A loop whose last attempts took that many seconds."""
         worker = this_process(name, "local", "run-1")
-        loop = Loop(self.store, self.bench(), worker, self.lease, self.log)
+        loop = Loop(self.store, self.bench(), worker, self.lease, self.log, guide=guide)
         loop.recent.extend(recent)
         return loop
 
@@ -113,6 +117,7 @@ class Farm:
             self.places,
             self.restarts,
             lifetime(self.partition.walltime, monotonic()),
+            partitions=self.partitions,
         )
 
     def work(self) -> int:

@@ -329,7 +329,7 @@ def main(arguments: Sequence[str] | None = None, engines: Engines = engine) -> i
         The exit code.
     """
     leave = Flag()
-    for number in (*TO_LEAVE, signal.SIGINT):
+    for number in TO_LEAVE:
         signal.signal(number, lambda *_: leave.set())
     Slots.prepare()
     given = options(sys.argv[1:] if arguments is None else arguments)
