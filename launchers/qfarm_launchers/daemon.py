@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from structlog.typing import FilteringBoundLogger
 
+from qfarm import config
 from qfarm.config import Farm
 from qfarm.errors import ConfigError, StoreError, UserError
 from qfarm.sites import settings
@@ -27,6 +28,7 @@ from qfarm_launchers.outlook import accepted
 from qfarm_launchers.quarantine import WINDOW, quarantine, unfit
 from qfarm_launchers.reaper import Reaper
 from qfarm_schemas.attempt import Failure, Worker
+from qfarm_schemas.config import FarmConfig
 from qfarm_workers.appraisal import Foresight
 from qfarm_workers.bench import Engines
 from qfarm_workers.identity import gone, launched
@@ -48,6 +50,9 @@ NODES_SECONDS: Final = 30.0
 
 TIDY_SECONDS: Final = 6 * 3600.0
 """s: between two looks for logs of jobs that are too old."""
+
+CONFIG_SECONDS: Final = 30.0
+"""s: between two looks whether qfarm.toml was edited."""
 
 NAP_SECONDS: Final = 0.2
 
@@ -92,6 +97,8 @@ class Daemon:
     _nodes_at: float = 0.0
     _reap_at: float = 0.0
     _tidy_at: float = 0.0
+    _config_at: float = 0.0
+    _edited: FarmConfig | None = None
     _trouble: str = ""
     _idle: int = 0
     _works: bool = False
@@ -138,6 +145,7 @@ class Daemon:
             self._reap()
             self._learn()
             self._watch_nodes()
+            self._watch_config()
             self._tidy()
             self._look()
             self._note_trouble("")
@@ -162,6 +170,20 @@ class Daemon:
     def _prolong(self) -> None:
         for keeper in self.keepers:
             keeper.prolong()
+
+    def _watch_config(self) -> None:
+        """Say that the configuration was edited: a launcher goes by what it began with."""
+        if time.monotonic() < self._config_at:
+            return
+        self._config_at = time.monotonic() + CONFIG_SECONDS
+        try:
+            now = config.load(self.farm.root).config
+        except UserError:  # in the middle of the edit
+            return
+        if now not in (self.farm.config, self._edited):
+            then = "`qfarm launcher stop --keep-jobs`, then `qfarm launch`: goes by the new one"
+            self.log.warning("qfarm.toml has changed, the launcher goes on as it began", then=then)
+        self._edited = now
 
     def _tidy(self) -> None:
         """Delete logs of jobs that ended long ago."""

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, cast
 
 import pytest
 
+from qfarm import config
 from qfarm.config import Farm
 from qfarm.errors import ConfigError, StoreError, UserError
 from qfarm.store.fleet import Fleet, Gate, JobNote, JobState, NodeFailure
@@ -367,3 +368,30 @@ def test_a_node_where_no_job_passes_its_self_test_is_left_alone(desk: Desk) -> N
         "3 jobs in a row failed their self-test there, while others work on n1: no aims"
     )
     assert daemon._suspects == {"n2"}
+
+
+def test_an_edited_configuration_is_told_once(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The user has raised a walltime, and wonders why jobs do not get it."""
+    file = tmp_path / "qfarm.toml"
+    file.write_text('[[partitions]]\nname = "cpu"\nscheduler = "slurm"\n')
+    desk.farm = config.load(tmp_path)
+    daemon, interrupts = desk.daemon(CPU), Interrupts()
+    daemon.take()
+    monkeypatch.setattr(daemons, "CONFIG_SECONDS", 0.0)
+    told = "qfarm.toml has changed, the launcher goes on as it began"
+    counts: list[int] = []
+    texts = {2: "[[partitions", 4: 'walltime = "10:00"\n', 8: ""}
+    first = file.read_text()
+
+    def edit(text: str) -> None:
+        counts.append(len(desk.log.of(told)))
+        file.write_text(first + text)
+
+    for look, text in texts.items():
+        desk.before(look, lambda text=text: edit(text))
+    desk.before(10, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert counts == [0, 0, 1]
+    assert len(desk.log.of(told)) == 1, "it is again as it was"
