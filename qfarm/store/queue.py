@@ -158,11 +158,11 @@ class Queue:
     def _look_through(
         self, query: Document, enough: int, wish: Wish, sight: int
     ) -> tuple[list[Document], int]:
-        """Those of the first `sight` that fit, page by page until they do; how many were seen."""
+        """Those of the next `sight` that fit, page by page until they do; how many were seen."""
         fits: list[Document] = []
         seen = 0
         fireworks = self._connection["fireworks"]
-        with fireworks.find(query, SEEN, sort=ORDER, limit=sight, batch_size=SIGHT) as cursor:
+        with fireworks.find(query, SEEN, wish.skip, sight, sort=ORDER, batch_size=SIGHT) as cursor:
             while page := list(islice(cursor, SIGHT)):
                 seen += len(page)
                 fits += fitting(page, wish)

@@ -55,6 +55,8 @@ class Wish:
         Whether the worker can do it, judged from what is seen before the claim.
     sight : int
         How many ready stages are looked through for one that fits; beyond them nothing is claimed.
+    skip : int
+        How many of the first are left out, because they were looked through before.
     """
 
     partitions: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ class Wish:
     outgrown: str = ""
     fits: Callable[[Ahead], bool] | None = None
     sight: int = SIGHT
+    skip: int = 0
 
 
 ANYTHING = Wish()

@@ -302,6 +302,15 @@ def test_a_wish_may_look_farther(store: Store, way: Ways, sight: int) -> None:
     assert taken(store, wish, way) == (keys_of(LAST, "single_point") if sight > 1000 else [])
 
 
+@EACH_WAY
+@pytest.mark.parametrize("skip", [600, 601, 999, 1000, 1001, 5000])
+def test_a_wish_may_begin_farther_on(store: Store, way: Ways, skip: int) -> None:
+    """The one that fits is the 1001st; what is left out is not asked about."""
+    wish = replace(nth(store, 1001), skip=skip)
+    found = 600 < skip <= 1000
+    assert taken(store, wish, way) == (keys_of(LAST, "single_point") if found else [])
+
+
 def test_it_looks_no_farther_than_it_must(store: Store, raw: Raw) -> None:
     """Each batch that fits at all is taken, a page of the queue at a time."""
     store.add(plans(500, PREOPT))

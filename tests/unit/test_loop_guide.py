@@ -62,7 +62,7 @@ class Queue:
     def claim(self, worker: object, lease: float, wish: Wish = ANYTHING) -> Refusal | None:
         self.claims.append((self.clock, wish))
         if wish.fits is not None:
-            for _ in range(min(self.length, wish.sight)):
+            for _ in range(min(self.length - wish.skip, wish.sight)):
                 assert not wish.fits(AHEAD)
         found = len(self.claims) - 1 == self.refuse_at
         return Refusal(1, "not ours", datetime.now(UTC)) if found else None
@@ -134,12 +134,12 @@ PICKY = Wish(fits=lambda _: False)
 
 
 def test_a_loop_that_finds_nothing_looks_farther_and_farther(queue: Queue) -> None:
-    queue.length, queue.busy_until = 40_000, 0.0
+    queue.length, queue.busy_until = 30_000, 0.0
     assert looping(queue, Guided(idle_seconds=60.0, what=PICKY)).run() == 0
     sights = [wish.sight for _, wish in queue.claims]
     far = [sight for sight in sights if sight > SIGHT]
-    assert far == [SIGHT * 2**n for n in range(1, 7)]
-    assert far[-1] == FARTHEST
+    assert far == [*(SIGHT * 2**n for n in range(1, 7)), FARTHEST]
+    assert [wish.skip for _, wish in queue.claims if wish.skip] == [FARTHEST], "it goes on there"
     assert len(sights) > len(far) + 5, "in between it looks at the first"
     assert sum(far) / queue.clock <= 2 * STAGES_PER_SECOND
     assert [wish.sight for wish in queue.asked] == [FARTHEST], "it ends when it has seen all"
@@ -204,11 +204,57 @@ def test_after_a_far_look_the_next_are_near_for_a_while() -> None:
     assert wish.fits is not None
     for _ in range(FARTHEST):
         wish.fits(AHEAD)
-    assert not sight.in_vain(0.0), "there is nothing farther on"
-    assert sight.within(PICKY, 15.9).sight == SIGHT
+    assert sight.in_vain(0.0)
+    assert (sight.within(PICKY, 15.9).sight, sight.within(PICKY, 15.9).skip) == (SIGHT, 0)
     assert sight.in_vain(15.9), "it has not looked far"
-    assert sight.within(PICKY, 16.0).sight == FARTHEST
-    assert not sight.in_vain(16.0), "the queue is short now"
+    wish = sight.within(PICKY, 16.0)
+    assert (wish.sight, wish.skip) == (FARTHEST, FARTHEST)
+    assert not sight.in_vain(16.0), "the queue is short now, and nothing fits before"
+    assert sight.over
+    assert sight.within(PICKY, 16.1).skip == 0, "it begins anew"
+
+
+def look(sight: Sight, length: int, now: float, fits_at: int = -1) -> int | None:
+    """A claim in a queue of a length whose stage at a place fits; None: found, else its skip."""
+    wish = sight.within(PICKY, now)
+    assert wish.fits is not None
+    end = min(length, wish.skip + wish.sight)
+    hit = wish.skip <= fits_at < end
+    for _ in range(wish.skip, fits_at + 1 if hit else end):
+        wish.fits(AHEAD)
+    if hit:
+        sight.found()
+        return None
+    sight.in_vain(now)
+    return wish.skip
+
+
+@pytest.mark.parametrize("place", [0, 399, 400, 25_600, 26_000, 99_999])
+def test_whatever_fits_is_found_wherever_it_is(place: int) -> None:
+    sight = Sight()
+    assert None in [look(sight, 100_000, float(now), place) for now in range(100)]
+
+
+def test_while_it_takes_what_is_far_behind_it_looks_at_the_first_now_and_then() -> None:
+    sight = Sight(FARTHEST)
+    assert look(sight, 60_000, 0.0) == 0
+    assert look(sight, 60_000, 16.0) == 0, "the first of the queue before all"
+    looks = [look(sight, 60_000, 16.1 + second, FARTHEST + 5) for second in range(34)]
+    assert looks == [*[None] * 16, 0, *[None] * 15, 0, None]
+    assert look(sight, 60_000, 65.0, fits_at=3) is None
+    assert look(sight, 60_000, 65.1) == 0, "there is something near again"
+
+
+def test_it_is_over_only_when_all_was_seen_in_vain() -> None:
+    sight = Sight(FARTHEST)
+    looks = [look(sight, 40_000, now) for now in (0.0, 16.0, 16.1)]
+    assert looks == [0, 0, FARTHEST]
+    assert sight.over
+    sight = Sight(FARTHEST)
+    looks = [look(sight, 40_000, now, fits) for now, fits in ((0, -1), (16, -1), (17, 30_000))]
+    assert looks[-1] is None
+    assert [look(sight, 40_000, now) for now in (18.0, 30.0)] == [FARTHEST] * 2
+    assert not sight.over, "something was found on the way"
 
 
 def test_who_takes_everything_now_has_seen_everything() -> None:
