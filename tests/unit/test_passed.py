@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 
 from qfarm.errors import StoreError
+from qfarm.store.roles import NotAllowedError
 from qfarm_workers import slot
 from qfarm_workers.job import MOST_CRASHES, Job
 from qfarm_workers.job.passed import PassedOver
@@ -70,7 +71,9 @@ def test_a_database_that_is_away_is_no_crash() -> None:
     assert one._crashes == MOST_CRASHES
 
 
-@pytest.mark.parametrize(("error", "code"), [(StoreError, AWAY), (slot.UserError, UNFIT)])
+@pytest.mark.parametrize(
+    ("error", "code"), [(StoreError, AWAY), (NotAllowedError, UNFIT), (slot.UserError, UNFIT)]
+)
 def test_a_slot_says_that_the_database_is_away(
     error: type[slot.UserError], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,7 +230,8 @@ def run(order: SlotOrder, line: Pipe) -> NoReturn:
         sys.exit(_work(order, JobLine(line, order.orders), leave))
     except UserError as error:
         print(f"slot {order.number}: {error}", file=sys.stderr, flush=True)
-        sys.exit(AWAY if isinstance(error, StoreError) else UNFIT)
+        away = type(error) is StoreError  # others of its kind, as a missing right, do not pass
+        sys.exit(AWAY if away else UNFIT)
 
 
 def _work(order: SlotOrder, line: JobLine, leave: Flag) -> int:
