@@ -340,9 +340,9 @@ def test_it_keeps_what_its_scheduler_granted(
 
 def test_a_chain_of_short_jobs_finishes_long_work(farm: LocalFarm) -> None:
     """Soft stops and restart files: a walltime costs no chemistry."""
-    farm.configure(more="walltime = 5.0\n")
+    farm.configure(more="walltime = 10.0\n")
     policy = Policy(chemistry=1, node=1, infrastructure=5)
-    fragment = farm.submit(steps.stage(45, policy=policy))
+    fragment = farm.submit(steps.stage(110, policy=policy))
     for number in range(1, 5):
         with farm.job(f"cpu-{number}") as job:
             assert job.wait() == 0
