@@ -93,6 +93,7 @@ class Daemon:
     look_seconds: float = LOOK_SECONDS
     _foresight: Foresight | None = None
     _suspects: frozenset[str] = frozenset()
+    _levels: frozenset[str] = frozenset()
     _learn_at: float = 0.0
     _nodes_at: float = 0.0
     _reap_at: float = 0.0
@@ -156,6 +157,9 @@ class Daemon:
         running = self.store.running()
         self._works = bool(running)
         levels = self.store.fleet.levels()
+        if levels.keys() - self._levels:  # of a new level nothing is foreseen: learn at once
+            self._learn_at = 0.0
+        self._levels = frozenset(levels)
         for keeper in list(self.keepers):
             self._prolong()
             try:

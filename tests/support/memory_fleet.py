@@ -43,6 +43,8 @@ class MemoryFleet:
         self.first = Ahead("single_point", "no level that is known", "H2O", 3)
         self.further: Ahead | None = None  # what a spread sample has instead
         self.running = 0
+        self.engines: dict[str, str] = {}
+        self.learnt = 0
         self.wishes: list[Wish] = []
         self.notes: dict[str, JobNote] = {}
         self.age = timedelta()
@@ -119,7 +121,7 @@ class MemoryFleet:
         return tuple(self.failures)
 
     def levels(self) -> Mapping[str, str]:
-        return {}
+        return self.engines
 
     def stages(self) -> tuple[Stage, ...]:
         return ()
@@ -129,6 +131,7 @@ class MemoryFleet:
 
     def keep_costs(self, document: Mapping[str, Any]) -> None:
         self.costs = document
+        self.learnt += 1
 
     def demand(
         self, partition: str, wish: Wish, limit: int, sample: int, spread: bool = False

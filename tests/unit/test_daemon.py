@@ -395,3 +395,16 @@ def test_an_edited_configuration_is_told_once(
     daemon.run(interrupts)
     assert counts == [0, 0, 1]
     assert len(desk.log.of(told)) == 1, "it is again as it was"
+
+
+def test_what_is_submitted_at_a_new_level_is_foreseen_at_once(desk: Desk) -> None:
+    """Until then large stages of it fit into no job that has begun."""
+    daemon, interrupts = desk.daemon(), Interrupts()
+    daemon.take()
+    learnt: list[int] = []
+    for look, engines in ((3, {}), (5, {"l1": "pyscf"}), (7, {"l1": "pyscf"}), (9, {})):
+        desk.before(look, lambda engines=engines: desk.fleet.engines.update(engines))
+        desk.before(look + 1, lambda: learnt.append(desk.fleet.learnt))
+    desk.before(11, lambda: setattr(interrupts, "drain", True))
+    daemon.run(interrupts)
+    assert learnt == [1, 2, 2, 2]
