@@ -127,7 +127,7 @@ def _tell_done(options: Options, store: Store, stopped: bool) -> int:
     from qfarm_launchers.launcher import Ending
 
     ending = Ending(store.counts(), stopped)
-    for line in summary(ending):
+    for line in summary(ending, "qfarm launch"):
         _say(options, line)
     return ending.exit_code
 

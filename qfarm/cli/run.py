@@ -109,8 +109,8 @@ def with_slots(partition: Partition, slots: int | None) -> Partition:
     return partition if slots is None else partition.model_copy(update={"slots": slots})
 
 
-def summary(ending: Ending) -> list[str]:
-    """Lines that tell how the run ended."""
+def summary(ending: Ending, command: str = "qfarm run") -> list[str]:
+    """Lines that tell how the run ended; `command` goes on with it."""
     counts = ending.counts
     failed, done = number(counts, StageState.FAILED), number(counts, StageState.DONE)
     ready = number(counts, StageState.READY)
@@ -119,7 +119,7 @@ def summary(ending: Ending) -> list[str]:
     if failed:
         lines.append("Why: `qfarm list --state failed`, then `qfarm show ID`.")
     if ending.stopped and waiting:
-        lines.append("Stopped by the user: `qfarm run` goes on from here.")
+        lines.append(f"Stopped by the user: `{command}` goes on from here.")
     elif ready:
         lines.append("What waits needs another partition: `qfarm list --state ready`.")
     return lines

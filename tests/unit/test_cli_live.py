@@ -146,7 +146,8 @@ def test_summary(ending: Ending, says: list[str]) -> None:
 def test_summary_of_what_nobody_here_can_do() -> None:
     ready = (StageCount("single_point", StageState.READY, 2),)
     assert "needs another partition" in summary(Ending(ready))[-1]
-    assert "another partition" not in summary(Ending(ready, stopped=True))[-1]
+    stopped = summary(Ending(ready, stopped=True), "qfarm launch")[-1]
+    assert stopped == "Stopped by the user: `qfarm launch` goes on from here."
 
 
 def test_what_waits_behind_a_failure_is_not_counted_as_open() -> None:
