@@ -28,6 +28,12 @@ THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 MODULES: Final = "type module >/dev/null 2>&1 || . /etc/profile"
 """A batch shell is no login shell: on many clusters it does not know ``module`` before this."""
 
+DIGITS: Final = 8
+"""Hexadecimal digits in the name of a job."""
+
+NUMBER: Final = "0" * DIGITS
+"""Stands for them where only the rest of the name counts."""
+
 _SCHEDULER: Final = "no-scheduler"
 """Stands where dask-jobqueue puts the address of Dask's scheduler: there is none."""
 

@@ -20,7 +20,7 @@ from qfarm.store.fleet import Demand, Fleet, Gate, JobState, Standing
 from qfarm.store.protocol import Running
 from qfarm_launchers import outlook, scaling
 from qfarm_launchers.batch import Refused, SchedulerAway
-from qfarm_launchers.cluster import job_name
+from qfarm_launchers.cluster import DIGITS, job_name
 from qfarm_launchers.roster import Roster
 from qfarm_launchers.scaling import Cost, Decision, Event, Limits, Memory, Situation, Submitted
 from qfarm_launchers.schedulers.base import JobOrder
@@ -46,9 +46,6 @@ PROLONG_SECONDS: Final = 10.0
 
 TELL_SECONDS: Final = 60.0
 """s: between two lines in the log that say why nothing is done."""
-
-DIGITS: Final = 8
-"""Hexadecimal digits in the name of a job."""
 
 AGAIN_SECONDS: Final = 30.0
 """s: after which jobs that were told to end, and have not, are told again."""

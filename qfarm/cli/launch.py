@@ -91,11 +91,11 @@ def command(
 
 def print_scripts(farm: Farm, options: Options) -> None:
     """Print what would be submitted; nothing is asked of a scheduler or the database."""
-    from qfarm_launchers.cluster import choice
+    from qfarm_launchers.cluster import NUMBER, choice
     from qfarm_launchers.jobs import script
 
     for partition in chosen(farm, options.partitions):
-        order = order_of(farm, partition, "000000")
+        order = order_of(farm, partition, NUMBER)
         sys.stdout.write(f"# partition {partition.name}: a job for {partition.scheduler}\n")
         sys.stdout.write(script(choice(partition, order)).rstrip() + "\n\n")
 

@@ -24,7 +24,7 @@ from qfarm.errors import NotFoundError
 from qfarm.store.fleet import Gate, NodeNote, Standing
 from qfarm.store.protocol import Store
 from qfarm_launchers import log
-from qfarm_launchers.cluster import job_name
+from qfarm_launchers.cluster import NUMBER, job_name
 from qfarm_launchers.interrupts import Ends
 from qfarm_launchers.keeper import logs_of
 from qfarm_workers.identity import launched, this_process
@@ -37,9 +37,6 @@ Names = Annotated[
 ]
 
 LINES: Final = 20
-
-NUMBER: Final = "000000"
-"""What stands for the number of a job, where only the rest of its name counts."""
 
 
 @command.command()

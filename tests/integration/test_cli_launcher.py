@@ -2,9 +2,14 @@
 
 import json
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+from qfarm.config import Farm
 from qfarm.store.fleet import Gate, JobNote, JobState
+from qfarm_launchers.cluster import DIGITS
+from qfarm_launchers.keeper import order_of
+from qfarm_schemas.config import FarmConfig, Partition
 from qfarm_workers.identity import this_process
 from support.farm import Desk, desk
 
@@ -95,3 +100,13 @@ def test_stop_says_what_is_left_to_do_where_the_scheduler_is_not_known(desk: Des
     desk.store.fleet.note(JobNote("gpu-1f3a9c", "gpu", JobState.PENDING, "4711"))
     *_, line = desk.run("launcher", "stop", "gpu").out.splitlines()
     assert line.endswith("begin with 'gpu-'; known are gpu-1f3a9c (4711)")
+
+
+def test_the_beginning_of_its_jobs_names_is_that_of_names_that_launchers_give(desk: Desk) -> None:
+    """Names are cut short to hold the digits: with fewer digits it would be a longer one."""
+    partition = Partition(name="a_long_partition", scheduler="slurm")
+    desk.store.fleet.leave(partition.name, launch(desk, partition.name))
+    farm = Farm(desk.folder, FarmConfig(partitions=(partition,)))
+    name = order_of(farm, partition, token_hex(DIGITS // 2)).name
+    said = desk.run("launcher", "stop", partition.name).out
+    assert f"names begin with {name[:-DIGITS]!r}" in said
