@@ -1,10 +1,10 @@
 """Family: the descendants of a process, found without a look at all other processes."""
 
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
+
+from qfarm_workers.children import children
 
 
 def descendants(process: psutil.Process) -> list[psutil.Process]:
@@ -16,16 +16,8 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
     found: list[psutil.Process] = []
     parents = [process.pid]
     while parents:
-        for pid in _children(parents.pop()):
+        for pid in children(parents.pop()):
             with suppress(psutil.NoSuchProcess):
                 found.append(psutil.Process(pid))
                 parents.append(pid)
     return found
-
-
-def _children(pid: int) -> Iterator[int]:
-    """Children of all threads of a process; of one that has ended, none."""
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                yield from map(int, (thread / "children").read_text().split())

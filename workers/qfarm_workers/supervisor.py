@@ -27,10 +27,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
+
+from qfarm_workers.children import children
 
 MISSING: Final = os.EX_UNAVAILABLE
 """Exit code of a Python function that could not import what it needs."""
@@ -180,22 +181,13 @@ def _reap_strays() -> float:
     """Kill and collect descendants that left the group; they became children of ours."""
     cpu_seconds = 0.0
     while True:
-        for pid in _children(os.getpid()):
+        for pid in list(children(os.getpid())):
             os.kill(pid, signal.SIGKILL)
         try:
             _, _, usage = os.wait4(-1, 0)
         except ChildProcessError:
             return cpu_seconds
         cpu_seconds += usage.ru_utime + usage.ru_stime
-
-
-def _children(pid: int) -> list[int]:
-    """Children of all threads of a process; of one that has ended, none."""
-    found: list[int] = []
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (thread / "children").read_text().split())
-    return found
 
 
 def _end_group(pid: int, seconds: float) -> None:
@@ -222,11 +214,11 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 def _group_lives(group: int) -> bool:
     """Whether the child or another descendant in its group lives; a zombie does not."""
-    family = _children(os.getpid())
+    family = list(children(os.getpid()))
     for pid in family:
         if _lives_in(group, pid):
             return True
-        family.extend(_children(pid))
+        family.extend(children(pid))
     return False
 
 
