@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from qfarm.engines.launch import divided
 from qfarm.errors import NotFoundError
-from qfarm.ladder import Ladder, Retry, decide, settings
+from qfarm.ladder import Ladder, settings
 from qfarm.store.protocol import Claim, Ended, Store
 from qfarm_launchers.attribution import EndingOf, failure_of
 from qfarm_schemas.attempt import Attempt, Failure, Worker
 from qfarm_workers import failures
 from qfarm_workers.attempt import Engines, unfinished
+from qfarm_workers.finished import rung_of
 
 GROUP: Final = 50
 """Attempts that are committed together, so that those of many dead workers end in seconds."""
@@ -81,11 +83,9 @@ class Reaper:
         return failure_of(holder, ending, slots, self._ranks(claim, holder, ladder))
 
     def _ranks(self, claim: Claim, holder: Worker, ladder: Ladder) -> int:
-        """MPI ranks that the attempt ran with, as `qfarm.engines.launch.ranks` counts them."""
+        """MPI ranks that the attempt ran with."""
         ranks = self.ranks_of(holder, claim.stage.level.engine) if self.ranks_of is not None else 1
-        before = decide(claim.history, claim.stage, ladder, claim.submitted.n_atoms)
-        aid = before.rung.memory if isinstance(before, Retry) else ""
-        return max(1, ranks // int(settings(ladder.memory, aid).get("ranks_divisor", 1)))
+        return divided(ranks, settings(ladder.memory, rung_of(claim, ladder).memory))
 
     def _ladder(self, claim: Claim) -> Ladder:
         try:

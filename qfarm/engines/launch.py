@@ -1,9 +1,11 @@
 """Launch: from a site's launch line to the command that runs in the scratch folder. Pure."""
 
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
 
 from qfarm.engines.base import Command, Job
+from qfarm.ladder import Scalar
 
 SHELL: Final = ("bash", "-l", "-c")
 """A login shell, because that is where clusters define ``module``."""
@@ -29,7 +31,12 @@ def launch(job: Job, usual: tuple[str, ...]) -> Command:
 
 def ranks(job: Job) -> int:
     """MPI ranks of a job; the rungs against a lack of memory divide what the site gives."""
-    return max(1, job.site.ranks // int(job.memory.get("ranks_divisor", 1)))
+    return divided(job.site.ranks, job.memory)
+
+
+def divided(given: int, memory: Mapping[str, Scalar]) -> int:
+    """MPI ranks that the settings of a rung against a lack of memory leave of those given."""
+    return max(1, given // int(memory.get("ranks_divisor", 1)))
 
 
 def out_of_sight(job: Job) -> bool:

@@ -105,11 +105,15 @@ def unfinished(claim: Claim, by: Worker, failure: Failure, ladder: Ladder) -> Fi
     ladder : Ladder
         Of the stage's engine.
     """
-    before = decide(claim.history, claim.stage, ladder, claim.submitted.n_atoms)
-    rung = before.rung if isinstance(before, Retry) else Rung()
-    now = datetime.now(UTC)
+    rung, now = rung_of(claim, ladder), datetime.now(UTC)
     attempt = _attempt(claim, _Run(rung, by, min(claim.claimed, now), now), Made(failure))
     return Finished(attempt, _decide(claim, attempt, ladder))
+
+
+def rung_of(claim: Claim, ladder: Ladder) -> Rung:
+    """Where the attempt of a claim stood, of which nothing else is known."""
+    before = decide(claim.history, claim.stage, ladder, claim.submitted.n_atoms)
+    return before.rung if isinstance(before, Retry) else Rung()
 
 
 def stillborn(
