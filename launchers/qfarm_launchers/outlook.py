@@ -105,8 +105,8 @@ def events(
 
 
 def _event(before: JobNote | None, note: JobNote) -> Event | None:
-    if _worked(note):
-        return None if before is not None and _worked(before) else Lived()
+    if note.has_worked:
+        return None if before is not None and before.has_worked else Lived()
     if note.ended is None or (before is not None and before.ended is not None):
         return None
     if note.started is None:
@@ -115,11 +115,6 @@ def _event(before: JobNote | None, note: JobNote) -> Event | None:
     if note.why and lived < EARLY_SECONDS:
         return Died(1, note.why)
     return Idled(1, lived)
-
-
-def _worked(note: JobNote) -> bool:
-    """Whether a job did anything; attempts count at their end, which may be hours later."""
-    return note.worked or bool(note.attempts)
 
 
 def accepted(

@@ -163,7 +163,7 @@ def _failed_in_a_row(jobs: Sequence[JobNote], since: datetime) -> list[JobNote]:
 
 def _began_after(job: JobNote, other: JobNote) -> bool:
     """Whether a job that runs has got through its self-test since another one has not."""
-    begun = job.started if job.worked else None
+    begun = job.started if job.has_worked else None
     return begun is not None and other.ended is not None and begun > other.ended
 
 
@@ -173,7 +173,7 @@ def _at_work(jobs: Iterable[JobNote], partition: str, since: JobNote) -> set[str
         job.host
         for job in jobs
         if job.partition == partition
-        and (job.worked or job.attempts)
+        and job.has_worked
         and (job.ended is None or (since.ended is not None and job.ended > since.ended))
     }
 

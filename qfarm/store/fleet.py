@@ -135,6 +135,11 @@ class JobNote:
     worked: bool = False
     drain: bool = False
 
+    @property
+    def has_worked(self) -> bool:
+        """Whether it did anything; attempts count at their end, which may be hours later."""
+        return self.worked or self.attempts > 0
+
 
 @dataclass(frozen=True)
 class NodeNote:
