@@ -7,7 +7,7 @@ reads what there is from the database and from the schedulers.
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, TypeVar
@@ -95,10 +95,7 @@ class Daemon:
     _suspects: frozenset[str] = frozenset()
     _levels: frozenset[str] = frozenset()
     _learn_at: float = 0.0
-    _nodes_at: float = 0.0
-    _reap_at: float = 0.0
-    _tidy_at: float = 0.0
-    _config_at: float = 0.0
+    _next: dict[str, float] = field(default_factory=dict)
     _edited: FarmConfig | None = None
     _trouble: str = ""
     _idle: int = 0
@@ -153,6 +150,14 @@ class Daemon:
         except (UserError, OSError) as error:
             self._note_trouble(str(error))
 
+    def _due(self, what: str, seconds: float) -> bool:
+        """Whether it is time for what is done every so many seconds; then it is done now."""
+        now = time.monotonic()
+        due = now >= self._next.get(what, 0.0)
+        if due:
+            self._next[what] = now + seconds
+        return due
+
     def _look(self) -> None:
         running = self.store.running()
         self._works = bool(running)
@@ -177,9 +182,8 @@ class Daemon:
 
     def _watch_config(self) -> None:
         """Say that the configuration was edited: a launcher goes by what it began with."""
-        if time.monotonic() < self._config_at:
+        if not self._due("config", CONFIG_SECONDS):
             return
-        self._config_at = time.monotonic() + CONFIG_SECONDS
         try:
             now = config.load(self.farm.root).config
         except UserError:  # in the middle of the edit
@@ -191,10 +195,8 @@ class Daemon:
 
     def _tidy(self) -> None:
         """Delete logs of jobs that ended long ago."""
-        if time.monotonic() < self._tidy_at:
-            return
-        self._tidy_at = time.monotonic() + TIDY_SECONDS
-        log.sweep(logs_of(self.farm))
+        if self._due("logs", TIDY_SECONDS):
+            log.sweep(logs_of(self.farm))
 
     @property
     def _foreseen(self) -> Foresight:
@@ -203,9 +205,8 @@ class Daemon:
         return self._foresight
 
     def _reap(self) -> None:
-        if time.monotonic() < self._reap_at:
+        if not self._due("lost workers", REAP_SECONDS):
             return
-        self._reap_at = time.monotonic() + REAP_SECONDS
         reaper = Reaper(
             self.store,
             self.me,
@@ -248,9 +249,8 @@ class Daemon:
 
         Only those on which jobs of ours ran: what others accept, they alone know.
         """
-        if time.monotonic() < self._nodes_at:
+        if not self._due("nodes", NODES_SECONDS):
             return
-        self._nodes_at = time.monotonic() + NODES_SECONDS
         fleet, now = self.store.fleet, datetime.now(UTC)
         past = fleet.suspects(over=True)
         notes = [note for keeper in self.keepers for note in keeper.roster.known]
